@@ -1,0 +1,153 @@
+//! The engine's one door in and one door out.
+
+use crate::model::{
+    Answer, Applied, Exit, Fetch, Fetched, Generation, Job, JobId, PoolName, Query, Record, StoreError,
+    WorkerName,
+};
+use crate::wire::pipeline::Report;
+use crate::wire::reply::Reply;
+use crate::wire::request::Request;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Somebody who waits for exactly one reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Client(pub u64);
+
+/// Ties a completion to what asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Something that happened outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A client asks.
+    Request { client: Client, request: Request },
+    /// A worker says something; its socket tells which worker.
+    Report { worker: Generation, report: Report },
+    /// A worker sent what is no report; `what` is for the log.
+    Malformed { worker: Generation, what: String },
+    /// The process runs its program.
+    Spawned { worker: Generation, pid: u32 },
+    /// There is no process; `error` names the step and the reason.
+    SpawnFailed { worker: Generation, error: String },
+    /// The process and all that it started are gone, and its last words have been read.
+    Exited { worker: Generation, death: Death },
+    /// A record is durable, or could not be written.
+    Written { ticket: Ticket, result: Result<Applied, StoreError> },
+    /// The answer to [`Effect::Fetch`].
+    Fetched { pool: PoolName, result: Result<Fetched, StoreError> },
+    /// The answer to [`Effect::Query`].
+    Answered { ticket: Ticket, result: Result<Answer, StoreError> },
+    /// TERM or INT reached the daemon.
+    Stop,
+    /// Time has passed.
+    Tick,
+}
+
+/// What was seen of a worker's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    pub exit: Exit,
+    pub max_rss_kib: u64,
+    /// The last lines that it wrote to its standard output and standard error.
+    pub last_output: Vec<String>,
+    /// A SIGKILL that was not ours came while the kernel's count of out-of-memory kills rose.
+    pub perhaps_out_of_memory: bool,
+    /// A process that the worker left behind and that no SIGKILL could end.
+    pub survivor: Option<u32>,
+}
+
+/// Something to be done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Bind its sockets and start its program.
+    Spawn(WorkerName),
+    /// Signal the process; harmless if it has gone.
+    Kill {
+        worker: Generation,
+        with: Blow,
+    },
+    /// Its results need not be read any longer.
+    Forget(Generation),
+    Send {
+        worker: Generation,
+        message: ToWorker,
+    },
+    /// Make durable, then answer with [`Event::Written`]. Records are applied in the order in which they were
+    /// handed over.
+    Write {
+        ticket: Ticket,
+        record: Arc<Record>,
+    },
+    /// In order with writes.
+    Fetch(Fetch),
+    /// In order with writes and fetches: these jobs are no longer in memory.
+    Rewind(Vec<Arc<Job>>),
+    /// Ask the store: in order with writes when `ordered`, else of what is durable by now.
+    Query {
+        ticket: Ticket,
+        query: Query,
+        ordered: bool,
+    },
+    Reply {
+        client: Client,
+        reply: Reply,
+    },
+    Log {
+        level: log::Level,
+        text: String,
+    },
+    /// Everything is settled: leave with this status.
+    Exit(u8),
+}
+
+/// How hard a worker is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    /// The pool's stop signal, and CONT.
+    Stop,
+    /// SIGKILL, to its group as well, and CONT.
+    Kill,
+}
+
+/// What goes down a worker's job socket.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToWorker {
+    Job {
+        job: Arc<Job>,
+        attempt: u32,
+        /// For the built-in worker, which enforces it.
+        timeout: Option<Duration>,
+    },
+    /// To the built-in worker alone.
+    Cancel(JobId),
+}
+
+/// The effects of some steps, in order.
+#[derive(Debug, Default)]
+pub struct Effects(Vec<Effect>);
+
+impl Effects {
+    pub fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+
+    /// Takes what has gathered.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.0.drain(..)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn log(&mut self, level: log::Level, text: impl Into<String>) {
+        self.push(Effect::Log { level, text: text.into() });
+    }
+
+    pub(super) fn reply(&mut self, client: Client, reply: Reply) {
+        self.push(Effect::Reply { client, reply });
+    }
+}

@@ -1,0 +1,164 @@
+//! One worker process and the slot that it fills.
+//!
+//! ```text
+//!     Vacant -> Starting -> Ready (idle or busy) -> Draining -> Stopping -> Killing -> (exit) -> Vacant | Backoff
+//!                                                                              \-> Stuck (three SIGKILLs)
+//! ```
+//!
+//! The complete picture: a process may end in any phase. Every phase but `Ready` owns a deadline. Every stop
+//! carries an [`Intent`], set before the first signal; an exit without one counts against the slot.
+
+use super::credit::Credit;
+use crate::model::{Exit, Generation, Job, JobId, Mono, Now, Standing, Wall, WorkerName};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A stable place in a pool.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub(super) state: SlotState,
+    /// Processes started here after the first.
+    pub(super) restarts: u64,
+    /// Unasked ends in a row without a stable worker in between.
+    pub(super) failures: u32,
+    pub(super) last_exit: Option<(Exit, Wall)>,
+}
+
+/// Who fills a slot.
+#[derive(Debug, Default)]
+pub(super) enum SlotState {
+    /// Nobody, and nobody is wanted or may start yet.
+    #[default]
+    Vacant,
+    /// Nobody until the slot's timer fires.
+    Backoff,
+    /// Nobody any more: its worker ended, and `restart` is "never".
+    Retired,
+    Filled(Box<Process>),
+}
+
+/// What a process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Started, not yet ready; killed at the deadline.
+    Starting {
+        until: Mono,
+    },
+    Ready,
+    /// Gets no more jobs and finishes those that it holds.
+    Draining {
+        until: Option<Mono>,
+    },
+    /// Has got its stop signal; killed at the deadline.
+    Stopping {
+        until: Mono,
+    },
+    /// Has got so many SIGKILLs; the next follows at the deadline.
+    Killing {
+        until: Mono,
+        kills: u32,
+    },
+    /// No SIGKILL ends it; they go on.
+    Stuck {
+        until: Mono,
+    },
+}
+
+/// Why the daemon stops a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// The daemon stops.
+    Shutdown,
+    /// It was not ready in time. This counts against the slot.
+    StartTimeout,
+    /// This job took longer than its limit.
+    Timeout(JobId),
+    /// Its oldest job has been cancelled.
+    Cancel,
+}
+
+impl Intent {
+    /// For the log.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Intent::Shutdown => "the daemon stops",
+            Intent::StartTimeout => "it was not ready in time",
+            Intent::Timeout(_) => "its job took too long",
+            Intent::Cancel => "its job was cancelled",
+        }
+    }
+}
+
+/// A living worker.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) name: WorkerName,
+    /// Known once it has been spawned.
+    pub(super) pid: Option<u32>,
+    pub(super) phase: Phase,
+    pub(super) intent: Option<Intent>,
+    pub(super) born: Mono,
+    pub(super) ready_at: Option<Mono>,
+    /// Unanswered jobs in the order in which they were sent.
+    pub(super) held: VecDeque<Held>,
+    pub(super) held_bytes: usize,
+    /// When the oldest of these became the oldest.
+    pub(super) oldest_since: Now,
+    pub(super) credit: Credit,
+    pub(super) answered: u64,
+}
+
+/// A job that a worker holds.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) job: Arc<Job>,
+    /// As it stood when it was sent.
+    pub(super) standing: Standing,
+    /// The job ended elsewhere, or was cancelled: the answer will not count.
+    pub(super) void: bool,
+}
+
+impl Process {
+    pub(super) fn generation(&self) -> Generation {
+        self.name.generation
+    }
+
+    /// Whether nothing may be sent behind what it holds.
+    pub(super) fn is_solo(&self) -> bool {
+        self.held.front().is_some_and(|held| held.standing.alone)
+    }
+
+    /// Whether it holds a job that has crashed a worker before.
+    pub(super) fn holds_charged(&self) -> bool {
+        self.held.front().is_some_and(|held| held.standing.crashes > 0)
+    }
+
+    /// The word for its state in replies.
+    pub(super) fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Starting { .. } => "starting",
+            Phase::Ready if self.held.is_empty() => "idle",
+            Phase::Ready => "busy",
+            Phase::Draining { .. } => "draining",
+            Phase::Stopping { .. } => "stopping",
+            Phase::Killing { .. } => "killing",
+            Phase::Stuck { .. } => "stuck",
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn process(&self) -> Option<&Process> {
+        match &self.state {
+            SlotState::Vacant | SlotState::Backoff | SlotState::Retired => None,
+            SlotState::Filled(process) => Some(process),
+        }
+    }
+
+    pub(super) fn process_mut(&mut self) -> Option<&mut Process> {
+        match &mut self.state {
+            SlotState::Vacant | SlotState::Backoff | SlotState::Retired => None,
+            SlotState::Filled(process) => Some(process),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What is told once it is durable.
+//!
+//! Every record that the store is to keep gets a ticket and a [`Then`]: what follows when, and only when, the store
+//! says that it is durable. So "durable before promised" is not an order of calls but a state.
+
+use super::event::{Client, Effect, Effects, Ticket};
+use super::mutant::Mutant;
+use super::timers::Timer;
+use super::{Engine, Place};
+use crate::config::{UNWRITTEN_BYTES_MAX, UNWRITTEN_RECORDS_MAX, WRITE_AGAIN};
+use crate::model::{
+    Applied, BatchId, Generation, JobId, Move, Now, PoolName, Record, Standing, State, StoreError, Wall,
+};
+use crate::wire::reply::Reply;
+use log::Level;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What follows when a record is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// These generations may be used.
+    Reserved(Generation),
+    /// A chunk of this submit was written.
+    Chunk {
+        key: Box<str>,
+        batch: BatchId,
+    },
+    Discarded,
+    /// The job leaves memory, unless it is there in another round.
+    Finished {
+        id: JobId,
+        round: u32,
+    },
+    /// The job goes on: at once, or when it is due.
+    Charged {
+        id: JobId,
+        delayed: Option<Wall>,
+    },
+    /// A job of a cancel.
+    Cancelled {
+        act: Client,
+        id: JobId,
+    },
+    /// A page of a retry or remove.
+    Changed(Client),
+    Promoted(usize),
+    Released,
+    Paused {
+        client: Option<Client>,
+        pool: PoolName,
+        paused: bool,
+    },
+}
+
+/// Records that are on their way into the store.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    next: u64,
+    pending: BTreeMap<Ticket, (Arc<Record>, Then)>,
+    /// What these weigh.
+    bytes: usize,
+    /// Could not be written; tried again in this order.
+    failed: BTreeSet<Ticket>,
+    /// Why, while the store refuses.
+    pub(super) trouble: Option<StoreError>,
+    /// Ends of jobs wait to be passed on.
+    pub(super) releases: bool,
+    pub(super) releasing: bool,
+}
+
+impl Writes {
+    /// Whether so much is unwritten that nothing new should be begun.
+    pub(super) fn are_full(&self) -> bool {
+        let too_many = self.pending.len() >= UNWRITTEN_RECORDS_MAX || self.bytes >= UNWRITTEN_BYTES_MAX;
+        self.trouble.is_some() || too_many
+    }
+
+    fn put(&mut self, ticket: Ticket, record: Arc<Record>, then: Then) {
+        self.bytes += payload(&record);
+        self.pending.insert(ticket, (record, then));
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Then> {
+        let (record, then) = self.pending.remove(&ticket)?;
+        self.bytes -= payload(&record);
+        Some(then)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+}
+
+impl Engine {
+    pub(super) fn next_ticket(&mut self) -> Ticket {
+        self.writes.next += 1;
+        Ticket(self.writes.next)
+    }
+
+    pub(super) fn write(&mut self, record: Record, then: Then, effects: &mut Effects) {
+        let ticket = self.next_ticket();
+        let record = Arc::new(record);
+        self.writes.put(ticket, record.clone(), then);
+        effects.push(Effect::Write { ticket, record });
+    }
+
+    pub(super) fn on_written(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        result: Result<Applied, StoreError>,
+        effects: &mut Effects,
+    ) {
+        match result {
+            Ok(applied) => {
+                let were_full = self.writes.are_full();
+                let Some(then) = self.writes.take(ticket) else {
+                    return;
+                };
+                self.writes.failed.remove(&ticket);
+                if self.writes.failed.is_empty() && self.writes.trouble.take().is_some() {
+                    effects.log(Level::Warn, "the store can be written again");
+                }
+                if were_full && !self.writes.are_full() {
+                    self.dirty.extend(0..self.pools.len());
+                }
+                self.on_applied(now, &applied, effects);
+                self.on_durable(now, then, applied, effects);
+            }
+            Err(error) => self.on_write_failed(now, ticket, &error, effects),
+        }
+    }
+
+    /// Counters, windows and waiting requests follow what the store says has changed.
+    fn on_applied(&mut self, now: Now, applied: &Applied, effects: &mut Effects) {
+        for moved in &applied.moves {
+            self.on_move(now, moved);
+        }
+        for (pool, priority) in &applied.visible {
+            self.on_visible(pool, *priority, effects);
+        }
+        for id in &applied.cancelled {
+            self.drop_from_memory(now, *id, effects);
+        }
+        self.writes.releases |= applied.releases;
+        self.release_ends(now, effects);
+        self.wake_waiters(now, applied, effects);
+    }
+
+    fn on_move(&mut self, now: Now, moved: &Move) {
+        let place = self.pool_place(&moved.pool);
+        let counts = match place {
+            Some(place) => &mut self.pools[place].counts,
+            None => self.orphans.entry(moved.pool.clone()).or_default(),
+        };
+        if let Some(from) = moved.from {
+            counts[from] = counts[from].saturating_sub(moved.jobs);
+        }
+        if let Some(to) = moved.to {
+            counts[to] += moved.jobs;
+            let ended = matches!(to, State::Succeeded | State::Failed | State::Cancelled);
+            if let (Some(place), true) = (place, ended) {
+                self.pools[place].rate.add(now.mono.0, moved.jobs);
+            }
+        }
+    }
+
+    fn on_durable(&mut self, now: Now, then: Then, applied: Applied, effects: &mut Effects) {
+        match then {
+            Then::Reserved(upto) => self.on_reserved(now, upto, effects),
+            Then::Chunk { key, batch } => {
+                let fate = applied.chunks.into_iter().next();
+                self.on_chunk_written(now, &key, batch, fate, effects);
+            }
+            Then::Discarded => {}
+            Then::Finished { id, .. } if Mutant::RunAgain.is_on() => {
+                self.wait_again(id, Standing::default(), false);
+            }
+            Then::Finished { id, round } => {
+                // A late answer may end a job that was not in memory then and has been fetched since.
+                if self.jobs.get(&id).is_some_and(|live| live.standing.round == round) {
+                    self.take_from_memory(now, id, effects);
+                }
+            }
+            Then::Charged { id, delayed } => self.on_charged(now, id, delayed),
+            Then::Cancelled { act, id } => {
+                self.jobs.remove(&id);
+                self.cancelling.remove(&id);
+                let was_first = applied.finishes.first().copied().unwrap_or(false);
+                self.on_cancel_written(act, was_first, effects);
+            }
+            Then::Changed(client) => {
+                let changed = applied.changed.into_iter().next().unwrap_or_default();
+                self.on_page_written(client, changed.len() as u64, effects);
+            }
+            Then::Promoted(place) => {
+                if let Some(Some(due)) = applied.next_due.first() {
+                    self.due_at(now, place, *due);
+                }
+            }
+            Then::Released => {
+                self.writes.releasing = false;
+                self.writes.releases = applied.releases;
+                self.release_ends(now, effects);
+            }
+            Then::Paused { client, pool, paused } => {
+                if let Some(place) = self.pool_place(&pool) {
+                    self.pools[place].paused = paused;
+                    self.dirty.insert(place);
+                }
+                if let Some(client) = client {
+                    effects.reply(client, Reply::Done);
+                }
+            }
+        }
+    }
+
+    fn on_charged(&mut self, now: Now, id: JobId, delayed: Option<Wall>) {
+        let Some(live) = self.jobs.get(&id) else {
+            return;
+        };
+        if live.place != Place::Charging {
+            return;
+        }
+        let (standing, pool) = (live.standing, live.job.pool.clone());
+        match delayed {
+            None => self.wait_again(id, standing, false),
+            Some(due) => {
+                self.jobs.remove(&id);
+                if let Some(place) = self.pool_place(&pool) {
+                    self.due_at(now, place, due);
+                }
+            }
+        }
+    }
+
+    /// The store has ended a job on its own, as a successor of a failed one.
+    fn drop_from_memory(&mut self, now: Now, id: JobId, effects: &mut Effects) {
+        match self.jobs.get(&id).map(|live| live.place) {
+            Some(Place::Waiting | Place::Held(_) | Place::Parked) => self.take_from_memory(now, id, effects),
+            Some(Place::Charging | Place::Ending) | None => {}
+        }
+    }
+
+    /// Forgets a job that has its outcome, wherever it is.
+    fn take_from_memory(&mut self, now: Now, id: JobId, effects: &mut Effects) {
+        let Some(live) = self.jobs.remove(&id) else {
+            return;
+        };
+        let pool = self.pool_place(&live.job.pool);
+        match live.place {
+            Place::Waiting => {
+                if let Some(pool) = pool {
+                    self.pools[pool].window.remove(&live.job);
+                }
+            }
+            Place::Held(worker) => self.void(now, worker, id, effects),
+            Place::Parked | Place::Charging | Place::Ending => {}
+        }
+        self.dirty.extend(pool);
+    }
+
+    fn on_write_failed(&mut self, now: Now, ticket: Ticket, error: &StoreError, effects: &mut Effects) {
+        let Some((_, then)) = self.writes.pending.get(&ticket) else {
+            return;
+        };
+        match then.clone() {
+            // A submit is refused at once; nothing of it was promised.
+            Then::Chunk { key, batch } => {
+                self.writes.take(ticket);
+                self.on_chunk_refused(&key, batch, error, effects);
+            }
+            // A pause that is not durable is not acknowledged.
+            Then::Paused { client, .. } => {
+                self.writes.take(ticket);
+                if let Some(client) = client {
+                    effects.reply(client, super::ask::store_refusal(error));
+                }
+            }
+            Then::Reserved(_)
+            | Then::Discarded
+            | Then::Finished { .. }
+            | Then::Charged { .. }
+            | Then::Cancelled { .. }
+            | Then::Changed(_)
+            | Then::Promoted(_)
+            | Then::Released => {
+                self.writes.failed.insert(ticket);
+            }
+        }
+        self.on_store_trouble(now, error, effects);
+    }
+
+    /// The store cannot be used at present: nothing new is begun, and what must be written is tried again.
+    pub(super) fn on_store_trouble(&mut self, now: Now, error: &StoreError, effects: &mut Effects) {
+        if self.writes.trouble.is_none() {
+            effects.log(Level::Error, format!("{error}; nothing is started until it works again"));
+        }
+        self.writes.trouble = Some(error.clone());
+        if !self.timers.is_set(Timer::WriteAgain) {
+            self.timers.set(Timer::WriteAgain, now.mono + WRITE_AGAIN);
+        }
+    }
+
+    pub(super) fn write_again(&mut self, effects: &mut Effects) {
+        for ticket in std::mem::take(&mut self.writes.failed) {
+            if let Some((record, _)) = self.writes.pending.get(&ticket) {
+                effects.push(Effect::Write { ticket, record: record.clone() });
+            }
+        }
+        if self.writes.pending.is_empty() && self.writes.trouble.take().is_some() {
+            // Nothing needs writing: the next submit or fetch will tell whether the store works again.
+            effects.log(Level::Info, "trying the store again");
+            self.dirty.extend(0..self.pools.len());
+        }
+    }
+
+    /// Ids of batches in which `applied` changed something.
+    pub(super) fn touched(applied: &Applied) -> BTreeSet<BatchId> {
+        applied.moves.iter().map(|moved| moved.batch).collect()
+    }
+}
+
+/// Bytes of jobs and results in a record.
+fn payload(record: &Record) -> usize {
+    let size = |json: &Option<crate::model::Json>| json.as_ref().map_or(0, |json| json.len());
+    match record {
+        Record::Chunk(chunk) => chunk.jobs.iter().map(|job| job.weight()).sum(),
+        Record::Finish(outcome) => size(&outcome.result) + size(&outcome.evidence),
+        Record::Charge(charge) => size(&charge.attempt.result) + size(&charge.attempt.evidence),
+        Record::Discard(_)
+        | Record::Promote { .. }
+        | Record::Retry { .. }
+        | Record::Remove { .. }
+        | Record::Expire { .. }
+        | Record::Release { .. }
+        | Record::Pause { .. }
+        | Record::Generations(_) => 0,
+    }
+}
