@@ -19,6 +19,8 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == pushpull::worker::ARGUMENT) {
         return pushpull::worker::run();
     }
+    // Executed through /proc/self/exe, it would be called `exe` in lists of processes.
+    let _ = nix::sys::prctl::set_name(c"pushpulld");
     let report = Report::wanted();
     let args = Args::parse();
     start_log(&args);

@@ -45,6 +45,8 @@ pub fn run() -> ExitCode {
 }
 
 fn serve() -> Result<(), String> {
+    // Executed through /proc/self/exe, it would be called `exe` in lists of processes.
+    let _ = nix::sys::prctl::set_name(c"pushpull-worker");
     process::reset_signals().map_err(failed("reset signals"))?;
     let wake = wake::Wake::listen().map_err(failed("listen to signals"))?;
     process::become_subreaper().map_err(failed("adopt orphans"))?;
