@@ -10,8 +10,12 @@ pub const PAGE_ROWS_MAX: usize = 1_000;
 pub const RECENT_JOBS: usize = 20;
 /// Jobs that one step of a cancel, retry or remove looks at.
 pub const SWEEP_JOBS_MAX: usize = 1_000;
-/// Frames above this end a worker's connection, in bytes.
+/// A frame above this, in bytes, ends its worker.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// Frames above this are not even received: their connection is cut, which nobody is told.
+pub const FRAME_RECEIVED_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
+/// Lines in the log about what one worker says wrong; the rest is counted.
+pub const COMPLAINTS_MAX: u64 = 10;
 /// Unanswered jobs of one worker.
 pub const CREDIT_MAX: u32 = 1_024;
 /// Data in one worker's window, in bytes; one job may be larger.
@@ -24,6 +28,8 @@ pub const DELIVERIES_MAX: u32 = 10;
 pub const PROMOTE_JOBS_MAX: usize = 1_000;
 /// Ends of jobs that one commit passes on to their successors.
 pub const RELEASE_JOBS_MAX: usize = 1_000;
+/// Finished jobs that one commit forgets.
+pub const EXPIRE_JOBS_MAX: usize = 2_000;
 /// Generations reserved by one commit.
 pub const GENERATIONS_PER_COMMIT: u64 = 1_000;
 /// Records handed to the store and not yet durable, above which nothing is dispatched.
@@ -50,6 +56,12 @@ pub const START_AGAIN: Duration = Duration::from_millis(100);
 pub const KILL_AGAIN: Duration = Duration::from_secs(5);
 /// SIGKILLs after which a worker is called stuck.
 pub const KILLS_MAX: u32 = 3;
+/// A daemon that looks at a timer so much too late was itself stopped, or the machine was.
+pub const PAUSED_MIN: Duration = Duration::from_secs(2);
+/// From the ABRT of a hung worker to its SIGKILL.
+pub const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two looks at the memory of workers, where it is limited.
+pub const MEASURE_AGAIN: Duration = Duration::from_secs(5);
 /// Records that could not be written are tried again after so long.
 pub const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// The longest time that a request may wait for something.
@@ -58,5 +70,10 @@ pub const WAIT_MAX: Duration = Duration::from_secs(3_600);
 pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The longest pause before a retry.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(3_600);
+/// Between two looks for finished jobs that have been kept long enough: no less, and while jobs finish and while
+/// none does no more.
+pub const EXPIRE_AGAIN_MIN: Duration = Duration::from_secs(1);
+pub const EXPIRE_AGAIN_MAX: Duration = Duration::from_secs(10);
+pub const EXPIRE_IDLE_MAX: Duration = Duration::from_secs(3_600);
 /// Work that an adaptive window aims to hold.
 pub const WINDOW_TIME: Duration = Duration::from_millis(5);

@@ -8,7 +8,7 @@ mod parse;
 mod pool;
 
 pub use limits::*;
-pub use pool::{Message, PoolSettings, Restart, Spending};
+pub use pool::{Message, OnRestartLimit, PoolSettings, Restart, Spending};
 
 use crate::model::PoolName;
 use std::time::Duration;
@@ -24,6 +24,10 @@ pub struct Config {
 /// Settings that are not one pool's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DaemonSettings {
+    /// How long finished jobs are kept; `None`: for ever.
+    pub keep: Option<Duration>,
+    /// Bytes of the store above which the oldest finished jobs are forgotten; `None`: no limit.
+    pub keep_size: Option<u64>,
     /// Jobs kept, finished ones included.
     pub jobs_max: u64,
     pub batch_jobs_max: u64,
@@ -36,6 +40,12 @@ pub struct DaemonSettings {
     pub window_bytes_max: usize,
     /// How long running jobs get when the daemon stops; `None`: for ever.
     pub drain_timeout: Option<Duration>,
+    /// Bytes of one file of a log.
+    pub log_max_bytes: u64,
+    /// Files of a log besides the one that is written.
+    pub log_backups: usize,
+    /// The group, a name or a number, that may use the control socket.
+    pub control_group: Option<String>,
     /// Stop with status 6 when a pool's command cannot be executed; a run of one file has nothing else to do.
     pub leave_if_not_executable: bool,
 }
@@ -43,6 +53,8 @@ pub struct DaemonSettings {
 impl Default for DaemonSettings {
     fn default() -> DaemonSettings {
         DaemonSettings {
+            keep: Some(Duration::from_secs(30 * 86_400)),
+            keep_size: Some(10 << 30),
             jobs_max: 100_000_000,
             batch_jobs_max: 10_000_000,
             job_bytes_max: 1 << 20,
@@ -51,6 +63,9 @@ impl Default for DaemonSettings {
             window_jobs_max: 16_384,
             window_bytes_max: 64 << 20,
             drain_timeout: Some(Duration::from_secs(30)),
+            log_max_bytes: 50 << 20,
+            log_backups: 10,
+            control_group: None,
             leave_if_not_executable: false,
         }
     }

@@ -1,6 +1,9 @@
 //! From TOML to settings: one table of keys for the daemon, one for a pool.
 
-use super::{Config, ConfigError, DaemonSettings, Message, PoolSettings, Restart, Spending, WORKERS_MAX};
+use super::{
+    Config, ConfigError, DaemonSettings, Message, OnRestartLimit, PoolSettings, Restart, Spending,
+    WORKERS_MAX,
+};
 use crate::model::PoolName;
 use crate::wire::{duration, nearest};
 use std::str::FromStr;
@@ -8,7 +11,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-const DAEMON_KEYS: [&str; 9] = [
+const DAEMON_KEYS: [&str; 14] = [
+    "keep",
+    "keep_size",
     "jobs_max",
     "batch_jobs_max",
     "job_bytes_max",
@@ -17,10 +22,13 @@ const DAEMON_KEYS: [&str; 9] = [
     "window_jobs_max",
     "window_bytes_max",
     "drain_timeout",
+    "log_max_bytes",
+    "log_backups",
+    "control_group",
     "pools",
 ];
 
-const POOL_KEYS: [&str; 27] = [
+const POOL_KEYS: [&str; 35] = [
     "command",
     "workers",
     "message",
@@ -38,6 +46,14 @@ const POOL_KEYS: [&str; 27] = [
     "restart_delay",
     "restart_delay_max",
     "restart_reset",
+    "restart_limit",
+    "restart_limit_period",
+    "on_restart_limit",
+    "max_jobs",
+    "max_age",
+    "max_rss",
+    "max_unavailable",
+    "watchdog",
     "directory",
     "environment",
     "umask",
@@ -112,6 +128,8 @@ fn parse_pools(entry: &Entry, cpus: u32) -> Result<Vec<(usize, PoolSettings)>, C
 
 fn set_daemon(daemon: &mut DaemonSettings, entry: &Entry) -> Result<(), ConfigError> {
     match entry.key {
+        "keep" => daemon.keep = Some(entry.duration()?).filter(|keep| !keep.is_zero()),
+        "keep_size" => daemon.keep_size = Some(entry.size_bytes()?).filter(|size| *size > 0),
         "jobs_max" => daemon.jobs_max = entry.integer(1, i64::MAX)?,
         "batch_jobs_max" => daemon.batch_jobs_max = entry.integer(1, i64::MAX)?,
         "job_bytes_max" => daemon.job_bytes_max = entry.bytes(64, 32 << 20)?,
@@ -123,6 +141,9 @@ fn set_daemon(daemon: &mut DaemonSettings, entry: &Entry) -> Result<(), ConfigEr
             let timeout = entry.duration()?;
             daemon.drain_timeout = (!timeout.is_zero()).then_some(timeout);
         }
+        "log_max_bytes" => daemon.log_max_bytes = entry.bytes(64 << 10, 1 << 40)? as u64,
+        "log_backups" => daemon.log_backups = entry.size(0, 1_000)?,
+        "control_group" => daemon.control_group = Some(entry.text()?.to_owned()),
         unknown => {
             let hint = nearest::did_you_mean(unknown, DAEMON_KEYS);
             return Err(entry.error(format!("unknown key {unknown:?}.{hint}")));
@@ -154,6 +175,17 @@ fn set_pool(pool: &mut PoolSettings, entry: &Entry) -> Result<(), ConfigError> {
         "restart_delay" => pool.restart_delay = entry.duration()?,
         "restart_delay_max" => pool.restart_delay_max = entry.duration()?,
         "restart_reset" => pool.restart_reset = entry.duration()?,
+        "restart_limit" => pool.restart_limit = Some(entry.integer(0, 1_000_000)?),
+        "restart_limit_period" => pool.restart_limit_period = entry.positive_duration()?,
+        "on_restart_limit" => {
+            let choices = [("probe", OnRestartLimit::Probe), ("exit", OnRestartLimit::Exit)];
+            pool.on_restart_limit = Some(entry.choice(&choices)?);
+        }
+        "max_jobs" => pool.max_jobs = Some(entry.integer(0, i64::MAX)?).filter(|jobs| *jobs > 0),
+        "max_age" => pool.max_age = Some(entry.duration()?).filter(|age| !age.is_zero()),
+        "max_rss" => pool.max_rss = Some(entry.size_bytes()?).filter(|bytes| *bytes > 0),
+        "max_unavailable" => pool.max_unavailable = entry.integer(1, i64::from(WORKERS_MAX))?,
+        "watchdog" => pool.watchdog = Some(entry.duration()?).filter(|span| !span.is_zero()),
         "directory" => pool.directory = Some(entry.text()?.into()),
         "environment" => pool.environment = entry.environment()?,
         "umask" => pool.umask = Some(entry.octal()?),
@@ -369,11 +401,15 @@ mod tests {
 
     #[test]
     fn settings_are_read() {
-        let text = "drain_timeout = 0\njob_bytes_max = \"2MiB\"\n[pools.gpu]\ncommand = [\"node\", \"w.js\"]\n\
+        let text = "drain_timeout = 0\nkeep = \"7d\"\nkeep_size = \"1GiB\"\njob_bytes_max = \"2MiB\"\n[pools.gpu]\ncommand = [\"node\", \"w.js\"]\n\
                     message = \"bare\"\ncredit = 8\ntimeout = \"1m30s\"\nstop_signal = \"INT\"\numask = \"027\"\n\
                     restart = \"never\"\nenvironment = { A = \"1\" }\n";
         let config = parse_text(text).unwrap();
         assert_eq!(config.daemon.drain_timeout, None);
+        assert_eq!(config.daemon.keep, Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(config.daemon.keep_size, Some(1 << 30));
+        let for_ever = parse_text("keep = 0\nkeep_size = 0\n").unwrap().daemon;
+        assert_eq!((for_ever.keep, for_ever.keep_size), (None, None));
         assert_eq!(config.daemon.job_bytes_max, 2 << 20);
         let pool = &config.pools[0];
         assert_eq!(pool.command.as_deref(), Some(&["node".to_owned(), "w.js".to_owned()][..]));

@@ -20,6 +20,15 @@ pub enum Restart {
     Never,
 }
 
+/// What happens when a pool's workers end too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRestartLimit {
+    /// Starts are held back, and one worker at a time is tried.
+    Probe,
+    /// The daemon stops, with status 6.
+    Exit,
+}
+
 /// How many unanswered jobs a worker may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spending {
@@ -60,6 +69,21 @@ pub struct PoolSettings {
     pub restart_delay_max: Duration,
     /// A worker that was ready for so long is stable.
     pub restart_reset: Duration,
+    /// Unasked ends within `restart_limit_period` that are too many; `None`: 10, or 3 for each worker if that is more.
+    pub restart_limit: Option<u32>,
+    pub restart_limit_period: Duration,
+    /// `None`: probe, and in a run of one file exit.
+    pub on_restart_limit: Option<OnRestartLimit>,
+    /// A worker that has answered so many jobs is replaced.
+    pub max_jobs: Option<u64>,
+    /// So has one that has been ready for so long.
+    pub max_age: Option<Duration>,
+    /// So has one with so much resident memory, in bytes.
+    pub max_rss: Option<u64>,
+    /// No more workers than this are being replaced at once.
+    pub max_unavailable: u32,
+    /// A busy worker that says nothing for so long is hung.
+    pub watchdog: Option<Duration>,
     pub directory: Option<PathBuf>,
     /// Added to the daemon's environment.
     pub environment: Vec<(String, String)>,
@@ -96,6 +120,14 @@ impl PoolSettings {
             restart_delay: Duration::from_millis(100),
             restart_delay_max: Duration::from_secs(30),
             restart_reset: Duration::from_secs(10),
+            restart_limit: None,
+            restart_limit_period: Duration::from_secs(60),
+            on_restart_limit: None,
+            max_jobs: None,
+            max_age: None,
+            max_rss: None,
+            max_unavailable: 1,
+            watchdog: None,
             directory: None,
             environment: Vec::new(),
             umask: None,
@@ -117,6 +149,12 @@ impl PoolSettings {
             (Message::Bare, Spending::Auto) => Spending::Fixed(1),
             (Message::Bare | Message::Envelope, said) => said,
         }
+    }
+
+    /// `restart_limit`, or its default.
+    #[must_use]
+    pub fn exits_max(&self) -> u32 {
+        self.restart_limit.unwrap_or_else(|| self.workers.saturating_mul(3).max(10))
     }
 
     /// Whether the pool's workers can do this kind of work.

@@ -25,6 +25,20 @@ pub struct Outcome {
     pub evidence: Option<Json>,
 }
 
+impl Outcome {
+    /// Where the job stands at its end, if it stood at `stored` just before: a success that came late, from an earlier
+    /// delivery, does not know of the attempts that were charged meanwhile.
+    #[must_use]
+    pub fn standing_after(&self, stored: Standing) -> Standing {
+        let least = stored.attempts + u32::from(self.state == State::Succeeded);
+        Standing {
+            attempts: self.standing.attempts.max(least),
+            crashes: self.standing.crashes.max(stored.crashes),
+            ..self.standing
+        }
+    }
+}
+
 /// Where and since when an attempt ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptPlace {

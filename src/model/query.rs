@@ -1,6 +1,6 @@
 //! What people ask of the store.
 
-use super::{Attempt, BatchId, BatchRow, Counts, JobId, PoolName, Row, Select, Standing, State};
+use super::{Attempt, BatchId, BatchRow, Counts, JobId, PoolName, Row, Select, Standing, State, Submitted};
 
 /// A question of people. Answers come a page at a time; no transaction lasts across two pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Query {
     Batches { after: BatchId, limit: usize },
     /// How many of the selected jobs stand in each state.
     Counts(Select),
+    /// The complete submit that has this key.
+    Submit(Box<str>),
     /// Whether the sums match. Looks at every job that is kept.
     Audit,
 }
@@ -78,6 +80,8 @@ pub enum Answer {
         counts: Counts,
         batch: Option<BatchId>,
     },
+    /// To [`Query::Submit`]: its digest and what it was told.
+    Submit(Option<(u128, Submitted)>),
     /// To [`Query::Audit`]: the jobs as their rows say, and what does not match.
     Audit {
         counts: Counts,

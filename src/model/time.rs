@@ -48,4 +48,10 @@ impl Wall {
     pub fn since(self, earlier: Wall) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// So long ago; the beginning of time if that is longer.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Wall {
+        Wall(self.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
 }

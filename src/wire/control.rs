@@ -278,8 +278,28 @@ pub struct StatusReply {
     pub uptime_s: f64,
     pub draining: bool,
     pub jobs: CountsJson,
+    /// Finished jobs that were forgotten by `keep` and `keep_size` since the start.
+    #[serde(default)]
+    pub expired: u64,
+    /// When the last of these was forgotten.
+    #[serde(default)]
+    pub expired_at: Option<String>,
+    /// Messages of workers that changed nothing, since the start.
+    #[serde(default)]
+    pub void_reports: VoidReports,
     pub warnings: Vec<String>,
     pub pools: Vec<PoolStatus>,
+}
+
+/// Messages of workers that changed nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoidReports {
+    /// Answers after the outcome: too late, or for the second time.
+    pub late: u64,
+    /// Answers for jobs that their sender does not hold.
+    pub refused: u64,
+    /// What is no report.
+    pub malformed: u64,
 }
 
 /// One pool of a [`StatusReply`].

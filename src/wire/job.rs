@@ -67,20 +67,35 @@ pub struct JobError {
     pub message: String,
     /// What to do about it, a sentence of its own.
     pub hint: Option<String>,
+    /// The limit that the job is above, and its value.
+    pub limit: Option<(&'static str, u64)>,
+}
+
+/// What is wrong with a value; the text goes on where its name ends.
+#[derive(Debug)]
+struct Problem {
+    text: String,
+    limit: Option<(&'static str, u64)>,
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Problem {
+        Problem { text, limit: None }
+    }
 }
 
 impl JobError {
     /// An error of the job as a whole.
     #[must_use]
     pub fn new(message: impl Into<String>) -> JobError {
-        JobError { field: None, message: message.into(), hint: None }
+        JobError { field: None, message: message.into(), hint: None, limit: None }
     }
 
     /// An error of one field; `problem` goes on where its name ends.
     #[must_use]
     pub fn at(field: &str, problem: impl AsRef<str>) -> JobError {
         let message = format!("{} {}", quote(field), problem.as_ref());
-        JobError { field: Some(field.to_owned()), message, hint: None }
+        JobError { field: Some(field.to_owned()), message, hint: None, limit: None }
     }
 }
 
@@ -262,13 +277,13 @@ fn policy(fields: &Fields<'_>) -> Result<Policy, JobError> {
     })
 }
 
-fn name(raw: &str) -> Result<Box<str>, String> {
+fn name(raw: &str) -> Result<Box<str>, Problem> {
     values::bounded_text(raw, "name_bytes_max", NAME_BYTES_MAX)
 }
 
-fn key(raw: &str) -> Result<Box<str>, String> {
+fn key(raw: &str) -> Result<Box<str>, Problem> {
     let key = values::bounded_text(raw, "key_bytes_max", KEY_BYTES_MAX)?;
-    if key.is_empty() { Err("must not be empty".to_owned()) } else { Ok(key) }
+    if key.is_empty() { Err("must not be empty".to_owned().into()) } else { Ok(key) }
 }
 
 fn priority(raw: &str) -> Result<i16, String> {

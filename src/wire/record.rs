@@ -245,7 +245,8 @@ fn history_entry(ended: &Ended<'_>) -> String {
     object.finish()
 }
 
-fn error_of_outcome(outcome: &Outcome) -> Option<Cow<'_, str>> {
+/// What went wrong, in one line, as it was given or as the outcome and the evidence say.
+pub(crate) fn error_of_outcome(outcome: &Outcome) -> Option<Cow<'_, str>> {
     error_text(
         outcome.error.as_deref(),
         outcome.cause,

@@ -31,6 +31,15 @@ pub enum Reply {
         done: bool,
     },
     Workers(Vec<WorkerRow>),
+    /// Lines as JSON objects.
+    Logs {
+        pieces: Vec<String>,
+        next: String,
+        /// Lines that the cursor pointed at are gone.
+        gap: bool,
+        /// There is nothing more for now.
+        done: bool,
+    },
     Wait(WaitReply),
     /// How many jobs met which fate.
     Fates(Vec<(&'static str, u64)>),
@@ -78,6 +87,7 @@ impl Reply {
             Reply::Object(object) => format!("{{\"ok\":true,{}", &object[1..]).into_bytes(),
             Reply::Batches { rows, next, done } => bytes(&Page { ok: true, rows, next, done: *done }),
             Reply::Workers(rows) => bytes(&Page { ok: true, rows, next: &Value::Null, done: true }),
+            Reply::Logs { pieces, next, gap, done } => encode_pieces(pieces, next, *gap, *done),
             Reply::Audit(audit) => bytes(&Answer { ok: true, body: audit }),
             Reply::Wait(wait) => bytes(&Answer { ok: true, body: wait }),
             Reply::Fates(fates) => {
@@ -96,6 +106,13 @@ fn bytes(value: &impl Serialize) -> Vec<u8> {
 /// Records are JSON already: they are joined, not parsed again.
 fn encode_records(records: &[String], next: &Value, done: bool) -> Vec<u8> {
     format!("{{\"ok\":true,\"records\":[{}],\"next\":{next},\"done\":{done}}}", records.join(","))
+        .into_bytes()
+}
+
+/// The same for lines of logs.
+fn encode_pieces(pieces: &[String], next: &str, gap: bool, done: bool) -> Vec<u8> {
+    let (pieces, next) = (pieces.join(","), Value::from(next));
+    format!("{{\"ok\":true,\"pieces\":[{pieces}],\"next\":{next},\"gap\":{gap},\"done\":{done}}}")
         .into_bytes()
 }
 

@@ -1,17 +1,20 @@
 //! A request frame, checked and typed, as the engine takes it.
 
 use super::control::{Ask, Code, Envelope, OneOrMany, Refusal, Selection, Submit, VERSION};
+use super::job::KEY_BYTES_MAX;
+use super::logs::{self, LogsAsk};
 use super::{nearest, select};
-use crate::config::{PAGE_ROWS_MAX, WAIT_MAX};
+use crate::config::{PAGE_ROWS_MAX, WAIT_MAX, WORKERS_MAX};
 use crate::model::{BatchId, Context, FinishCursor, JobId, Json, PoolName, Select, Word};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Every operation, in the order of the manual.
-pub const OPERATIONS: [&str; 18] = [
-    "ping", "version", "submit", "status", "audit", "list", "results", "show", "batches", "workers", "wait",
-    "cancel", "retry", "remove", "pause", "resume", "drain", "shutdown",
+pub const OPERATIONS: [&str; 23] = [
+    "ping", "version", "submit", "status", "metrics", "audit", "list", "results", "show", "explain",
+    "batches", "workers", "logs", "wait", "cancel", "retry", "remove", "pause", "resume", "scale", "restart",
+    "drain", "shutdown",
 ];
 
 /// What a client asks for.
@@ -20,18 +23,42 @@ pub enum Request {
     Ping,
     Submit(Box<Submission>),
     Status,
+    Metrics,
     Audit,
     List { select: Option<Select>, after: ListCursor, limit: usize },
     Results { select: Select, after: FinishCursor, limit: usize, timeout: Duration },
     ShowJob(JobId),
+    Explain(Subject),
     ShowBatch(Word),
     Batches { after: BatchId, limit: usize },
     Workers,
+    Logs(LogsAsk),
     Wait { select: Select, timeout: Duration },
     Act { verb: Verb, select: Select, reason: Option<Box<str>> },
     Pause { pool: Option<PoolName>, paused: bool },
+    Scale { pool: PoolName, workers: u32 },
+    Restart { what: Restarted, now: bool },
     Drain,
     Shutdown { now: bool },
+}
+
+/// What is to be explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Job(JobId),
+    /// `POOL.SLOT` or `POOL.SLOT.GENERATION`.
+    Worker(String),
+    /// Why nothing moves.
+    Everything,
+}
+
+/// Which workers are replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restarted {
+    Everything,
+    Pool(PoolName),
+    /// `POOL.SLOT` or `POOL.SLOT.GENERATION`.
+    Worker(String),
 }
 
 /// What is done to each job of a selection.
@@ -98,11 +125,7 @@ fn parse_submit(text: &str) -> Result<Request, Refusal> {
         return Err(bad("a submit in chunks needs a \"key\""));
     }
     if let Some(key) = &submit.key {
-        if key.is_empty() || key.len() > super::job::KEY_BYTES_MAX || key.contains(char::is_control) {
-            let message =
-                format!("a key is 1 to {} bytes without control characters", super::job::KEY_BYTES_MAX);
-            return Err(bad(message));
-        }
+        check_key(key)?;
     }
     for name in submit.name.iter().chain(&submit.into) {
         select::check_batch_name(name).map_err(bad)?;
@@ -125,6 +148,25 @@ fn parse_submit(text: &str) -> Result<Request, Refusal> {
         context: parse_context(submit.environment.map(serde_json::value::RawValue::get), submit.directory)?,
         jobs: submit.jobs.iter().map(|raw| Json::from(raw.get())).collect(),
     })))
+}
+
+fn check_key(key: &str) -> Result<(), Refusal> {
+    if key.len() > KEY_BYTES_MAX {
+        let mut refusal = Refusal::new(
+            Code::Limit,
+            format!(
+                "the submit's key is too long with {} bytes: key_bytes_max is {KEY_BYTES_MAX}",
+                key.len()
+            ),
+        );
+        refusal.limit = Some("key_bytes_max".to_owned());
+        refusal.value = Some(KEY_BYTES_MAX as u64);
+        return Err(refusal);
+    }
+    if key.is_empty() || key.contains(char::is_control) {
+        return Err(bad("a key is not empty and has no control characters"));
+    }
+    Ok(())
 }
 
 fn parse_context(
@@ -152,6 +194,7 @@ fn parse_ask(ask: &Ask) -> Result<Request, Refusal> {
     match ask.op.as_str() {
         "ping" | "version" => Ok(Request::Ping),
         "status" => Ok(Request::Status),
+        "metrics" => Ok(Request::Metrics),
         "audit" => Ok(Request::Audit),
         "list" => {
             let after = ListCursor(JobId(after_number(ask)?));
@@ -162,8 +205,10 @@ fn parse_ask(ask: &Ask) -> Result<Request, Refusal> {
             Ok(Request::Results { select, after: finish_cursor(ask)?, limit, timeout })
         }
         "show" => parse_show(ask),
+        "explain" => parse_explain(ask),
         "batches" => Ok(Request::Batches { after: BatchId(after_number(ask)?), limit }),
         "workers" => Ok(Request::Workers),
+        "logs" => Ok(Request::Logs(logs::parse(ask, timeout)?)),
         "wait" => {
             let select = selection(ask)?.unwrap_or_else(|| words(vec![Word::All]));
             Ok(Request::Wait { select, timeout })
@@ -173,6 +218,8 @@ fn parse_ask(ask: &Ask) -> Result<Request, Refusal> {
         "remove" => parse_act(ask, Verb::Remove),
         "pause" => Ok(Request::Pause { pool: one_pool(ask)?, paused: true }),
         "resume" => Ok(Request::Pause { pool: one_pool(ask)?, paused: false }),
+        "scale" => parse_scale(ask),
+        "restart" => parse_restart(ask),
         "drain" => Ok(Request::Drain),
         "shutdown" => Ok(Request::Shutdown { now: ask.now.unwrap_or(false) }),
         other => Err(Refusal::new(Code::UnknownOp, format!("unknown operation {other:?}."))),
@@ -194,6 +241,36 @@ fn selection(ask: &Ask) -> Result<Option<Select>, Refusal> {
         select.words.push(Word::All);
     }
     Ok(Some(select))
+}
+
+fn parse_scale(ask: &Ask) -> Result<Request, Refusal> {
+    let Some(pool) = one_pool(ask)? else {
+        return Err(bad("scale needs a \"pool\""));
+    };
+    let workers = ask.workers.filter(|workers| *workers <= u64::from(WORKERS_MAX));
+    match workers.and_then(|workers| u32::try_from(workers).ok()) {
+        Some(workers) => Ok(Request::Scale { pool, workers }),
+        None => Err(bad(format!("scale needs \"workers\", a number from 0 to {WORKERS_MAX}"))),
+    }
+}
+
+fn parse_restart(ask: &Ask) -> Result<Request, Refusal> {
+    let what = match (one_pool(ask)?, &ask.worker) {
+        (Some(pool), None) => Restarted::Pool(pool),
+        (None, Some(worker)) => Restarted::Worker(worker.clone()),
+        (None, None) => Restarted::Everything,
+        (Some(_), Some(_)) => return Err(bad("restart takes a \"pool\" or a \"worker\", not both")),
+    };
+    Ok(Request::Restart { what, now: ask.now.unwrap_or(false) })
+}
+
+fn parse_explain(ask: &Ask) -> Result<Request, Refusal> {
+    match (ask.id, &ask.worker) {
+        (Some(id), None) => Ok(Request::Explain(Subject::Job(JobId(id)))),
+        (None, Some(worker)) => Ok(Request::Explain(Subject::Worker(worker.clone()))),
+        (None, None) => Ok(Request::Explain(Subject::Everything)),
+        (Some(_), Some(_)) => Err(bad("explain takes an \"id\" or a \"worker\", not both")),
+    }
 }
 
 fn parse_act(ask: &Ask, verb: Verb) -> Result<Request, Refusal> {

@@ -1,7 +1,7 @@
 //! The fields of a job, found in its text but not yet read.
 
-use super::JobError;
 use super::values::{kind, syntax};
+use super::{JobError, Problem};
 use crate::wire::nearest::{nearest, quote};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -119,14 +119,18 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads the value of `field`, if it is there.
-    pub(super) fn read<T>(
+    pub(super) fn read<T, E: Into<Problem>>(
         &self,
         field: Field,
-        read: impl FnOnce(&'a str) -> Result<T, String>,
+        read: impl FnOnce(&'a str) -> Result<T, E>,
     ) -> Result<Option<T>, JobError> {
-        self.get(field)
-            .map(|raw| read(raw).map_err(|message| JobError::at(field.as_str(), message)))
-            .transpose()
+        let Some(raw) = self.get(field) else {
+            return Ok(None);
+        };
+        read(raw).map(Some).map_err(|problem| {
+            let Problem { text, limit } = problem.into();
+            JobError { limit, ..JobError::at(field.as_str(), text) }
+        })
     }
 }
 
@@ -140,7 +144,7 @@ fn unknown(name: &str, field: Option<Field>, owner: Owner) -> JobError {
         Some(field) => format!("defaults cannot hold {:?}: it belongs to one job", field.as_str()),
         None => format!("unknown field {}", quote(name)),
     };
-    JobError { field: Some(name.chars().take(64).collect()), message, hint: Some(hint) }
+    JobError { field: Some(name.chars().take(64).collect()), message, hint: Some(hint), limit: None }
 }
 
 /// An object's members as they stand, repetitions included; the values are not looked into.

@@ -1,6 +1,7 @@
 //! The values of a job's fields: raw JSON text in, checked values out. Errors are sentences for people that leave
 //! the field's name to the caller.
 
+use super::Problem;
 use super::fields::{Members, Text};
 use crate::model::{After, JobId, Json, PoolName};
 use crate::wire::nearest::quote;
@@ -25,10 +26,11 @@ pub(super) fn text(raw: &str) -> Result<Cow<'_, str>, String> {
 }
 
 /// A string of at most `max` bytes; `limit` is the limit's name.
-pub(super) fn bounded_text(raw: &str, limit: &str, max: usize) -> Result<Box<str>, String> {
+pub(super) fn bounded_text(raw: &str, limit: &'static str, max: usize) -> Result<Box<str>, Problem> {
     let text = text(raw)?;
     if text.len() > max {
-        return Err(format!("is too long with {} bytes: {limit} is {max}", text.len()));
+        let text = format!("is too long with {} bytes: {limit} is {max}", text.len());
+        return Err(Problem { text, limit: Some((limit, max as u64)) });
     }
     Ok(text.into())
 }
@@ -92,9 +94,10 @@ pub(super) fn command(raw: &str) -> Result<Json, String> {
 }
 
 /// Any JSON that is not too deep. Kept as it stands.
-pub(super) fn data(raw: &str) -> Result<Json, String> {
+pub(super) fn data(raw: &str) -> Result<Json, Problem> {
     if is_deeper(raw, DATA_DEPTH_MAX) {
-        return Err(format!("is nested too deep: data_depth_max is {DATA_DEPTH_MAX}"));
+        let text = format!("is nested too deep: data_depth_max is {DATA_DEPTH_MAX}");
+        return Err(Problem { text, limit: Some(("data_depth_max", DATA_DEPTH_MAX as u64)) });
     }
     Ok(Json::from(raw))
 }
@@ -124,14 +127,17 @@ pub(super) fn merge_env(stronger: &str, weaker: &str) -> Json {
 }
 
 /// What a job waits for: an id, a label, or an array of these.
-pub(super) fn after(raw: &str) -> Result<Vec<After>, String> {
+pub(super) fn after(raw: &str) -> Result<Vec<After>, Problem> {
     if !raw.starts_with('[') {
         return Ok(vec![one_after(raw)?]);
     }
     let each: Vec<&RawValue> = serde_json::from_str(raw).map_err(|error| syntax(&error))?;
     each.iter()
         .enumerate()
-        .map(|(place, raw)| one_after(raw.get()).map_err(|problem| format!("element {place} {problem}")))
+        .map(|(place, raw)| {
+            one_after(raw.get())
+                .map_err(|problem| Problem { text: format!("element {place} {}", problem.text), ..problem })
+        })
         .collect()
 }
 
@@ -166,17 +172,21 @@ pub(super) fn syntax(error: &serde_json::Error) -> String {
     format!("is not valid JSON: {}", json_problem(error))
 }
 
-fn one_after(raw: &str) -> Result<After, String> {
+fn one_after(raw: &str) -> Result<After, Problem> {
     match raw.as_bytes().first() {
         Some(b'"') => {
             let label = bounded_text(raw, "name_bytes_max", NAME_BYTES_MAX)?;
-            if label.is_empty() { Err("must not be empty".to_owned()) } else { Ok(After::Label(label)) }
+            if label.is_empty() {
+                Err("must not be empty".to_owned().into())
+            } else {
+                Ok(After::Label(label))
+            }
         }
         Some(b'-' | b'0'..=b'9') => match raw.parse() {
             Ok(id) => Ok(After::Id(JobId(id))),
-            Err(_) => Err(format!("must be a job's id, not {}", quote(raw).replace('"', ""))),
+            Err(_) => Err(format!("must be a job's id, not {}", quote(raw).replace('"', "")).into()),
         },
-        Some(_) | None => Err(format!("must be a job's id, a key or a name, not {}", kind(raw))),
+        Some(_) | None => Err(format!("must be a job's id, a key or a name, not {}", kind(raw)).into()),
     }
 }
 

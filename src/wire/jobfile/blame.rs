@@ -3,6 +3,7 @@
 use super::extent::Extent;
 use super::source::Place;
 use super::{Element, FileError, Format, JobFile, Result, Stage};
+use crate::wire::job::JobError;
 use serde::de::IgnoredAny;
 use std::io::{self, BufRead};
 
@@ -79,7 +80,9 @@ impl<R: BufRead> JobFile<R> {
 
     pub(super) fn too_long(&self, place: Place) -> FileError {
         let message = format!("the job is too long: job_bytes_max is {}", self.job_bytes_max);
-        FileError::at(&self.file, place.line, message).of_element(self.index)
+        let limit = Some(("job_bytes_max", self.job_bytes_max as u64));
+        let error = JobError { limit, ..JobError::new(message) };
+        FileError::at_field(&self.file, place.line, error).of_element(self.index)
     }
 
     pub(super) fn empty(&self) -> FileError {

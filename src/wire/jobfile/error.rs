@@ -20,6 +20,8 @@ pub struct FileError {
     pub message: String,
     /// What to do about it, a sentence of its own.
     pub hint: Option<String>,
+    /// The limit that the job is above, and its value.
+    pub limit: Option<(&'static str, u64)>,
     /// Whether the place is the message's subject, as in `commands.txt:1 is not JSON`.
     is_subject: bool,
 }
@@ -40,14 +42,15 @@ impl FileError {
             field: None,
             message,
             hint: None,
+            limit: None,
             is_subject: false,
         }
     }
 
     /// Something wrong with a field of the file's own.
     pub(super) fn at_field(file: &str, line: u64, error: JobError) -> FileError {
-        let JobError { field, message, hint } = error;
-        FileError { field, hint, ..FileError::at(file, line, message) }
+        let JobError { field, message, hint, limit } = error;
+        FileError { field, hint, limit, ..FileError::at(file, line, message) }
     }
 
     /// A line that is something else than it should be; `message` begins with a verb.

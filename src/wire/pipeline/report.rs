@@ -14,6 +14,8 @@ use std::fmt;
 
 /// Longest text kept of an `error`, a `detail` or a `note`, in bytes.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Longest complaint about a message, in bytes.
+const COMPLAINT_BYTES_MAX: usize = 256;
 
 /// A message from a worker. An answer without `id` is for the oldest job that the worker holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,9 +48,14 @@ pub enum Report {
 ///
 /// # Errors
 ///
-/// Text for the log when the frame is not a message of the protocol: not UTF-8, not one JSON object, a field
-/// twice, a field of the wrong type, an unknown `type`, or deeper than [`DEPTH_MAX`].
+/// A short text for the log when the frame is not a message of the protocol: not UTF-8, not one JSON object, a
+/// field twice, a field of the wrong type, an unknown `type`, or deeper than [`DEPTH_MAX`].
 pub fn parse_report(frame: &[u8], style: Style) -> Result<Report, String> {
+    // A parser's complaint may repeat a text of any length that it did not expect.
+    parse(frame, style).map_err(|what| clipped(&what, COMPLAINT_BYTES_MAX).to_owned())
+}
+
+fn parse(frame: &[u8], style: Style) -> Result<Report, String> {
     let text = std::str::from_utf8(frame).map_err(|error| format!("not UTF-8: {error}"))?;
     let fields: Fields = serde_json::from_str(text).map_err(|error| format!("not a message: {error}"))?;
     let kind: Cow<str> = match fields.kind {

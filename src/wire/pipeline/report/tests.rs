@@ -163,3 +163,10 @@ fn samples() -> Vec<Report> {
         Report::Progress { id: None, percent: None, note: None },
     ]
 }
+
+#[test]
+fn a_complaint_is_short_however_long_the_message_is() {
+    let long = format!("\"{}\"", "x".repeat(1_000_000));
+    let what = envelope(&long).expect_err("a text is no message");
+    assert!(what.len() <= COMPLAINT_BYTES_MAX, "{} bytes", what.len());
+}
