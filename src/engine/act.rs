@@ -2,6 +2,7 @@
 
 use super::ask::{Asked, not_found, store_refusal};
 use super::event::{Client, Effect, Effects};
+use super::mutant::Mutant;
 use super::settle::End;
 use super::write::Then;
 use super::{Engine, Place};
@@ -108,7 +109,8 @@ impl Engine {
                 self.change_page(client, &stubs, is_failed, |ids| Record::Retry { ids }, effects);
             }
             Verb::Remove => {
-                let is_finished = |stub: &Stub| stub.state.is_finished();
+                let is_finished =
+                    |stub: &Stub| stub.state.is_finished() && !Mutant::AcknowledgeRemove.is_on();
                 self.change_page(client, &stubs, is_finished, |ids| Record::Remove { ids }, effects);
             }
         }
@@ -126,9 +128,12 @@ impl Engine {
 
     fn cancel_page(&mut self, now: Now, client: Client, stubs: &[Stub], effects: &mut Effects) {
         for stub in stubs {
-            let cancelled = !stub.state.is_finished() && self.cancel(now, client, stub, effects);
+            let is_open = !stub.state.is_finished();
+            if is_open {
+                self.cancel(now, client, stub, effects);
+            }
             if let Some(act) = self.acts.0.get_mut(&client) {
-                if cancelled {
+                if is_open && !Mutant::AcknowledgeCancelEarly.is_on() {
                     act.writing += 1;
                 } else {
                     act.unchanged += 1;
@@ -137,8 +142,9 @@ impl Engine {
         }
     }
 
-    /// Writes down that a job is cancelled, and keeps it from running. False when its outcome is on its way.
-    fn cancel(&mut self, now: Now, client: Client, stub: &Stub, effects: &mut Effects) -> bool {
+    /// Writes down that a job is cancelled, and keeps it from running. When its outcome is on its way already, this one
+    /// will not count; it is written all the same, so that the client hears nothing before the first is durable.
+    fn cancel(&mut self, now: Now, client: Client, stub: &Stub, effects: &mut Effects) {
         let reason = self.acts.0.get(&client).and_then(|act| act.reason.clone());
         let error = reason.map_or_else(|| "cancelled".into(), |reason| format!("cancelled: {reason}").into());
         let mut end = End {
@@ -151,16 +157,13 @@ impl Engine {
             evidence: None,
         };
         let Some(live) = self.jobs.get(&stub.id).cloned() else {
-            if !self.cancelling.insert(stub.id) {
-                return false;
-            }
+            self.cancelling.insert(stub.id);
             self.write_cancel(now, client, stub, end, effects);
-            return true;
+            return;
         };
         end.standing = live.standing;
         match live.place {
-            Place::Ending => return false,
-            Place::Charging | Place::Parked => {}
+            Place::Ending | Place::Charging | Place::Parked => {}
             Place::Waiting => {
                 if let Some(place) = self.pool_place(&live.job.pool) {
                     self.pools[place].window.remove(&live.job);
@@ -172,7 +175,6 @@ impl Engine {
             live.place = Place::Ending;
         }
         self.write_cancel(now, client, stub, end, effects);
-        true
     }
 
     /// A worker's job was cancelled.

@@ -2,6 +2,7 @@
 //! when what they wait for has happened.
 
 use super::event::{Client, Effect, Effects, Ticket};
+use super::mutant::Mutant;
 use super::wait::{RowsWanted, Waiter};
 use super::{Engine, Place};
 use crate::config::RECENT_JOBS;
@@ -12,7 +13,7 @@ use crate::model::{
 use crate::wire::control::{AuditReply, BatchJson, Code, Refusal};
 use crate::wire::record::{self, Parts};
 use crate::wire::reply::Reply;
-use crate::wire::request::Request;
+use crate::wire::request::{Request, Subject, Submission};
 use crate::wire::timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -22,6 +23,15 @@ use std::collections::BTreeMap;
 pub(super) struct Asks {
     pub(super) pending: BTreeMap<Ticket, Asked>,
     pub(super) waiters: BTreeMap<Client, Waiter>,
+    pausing: BTreeMap<Client, Pausing>,
+}
+
+/// A pause or resume whose records are on their way.
+#[derive(Debug)]
+struct Pausing {
+    left: usize,
+    /// Why one of them could not be written.
+    trouble: Option<StoreError>,
 }
 
 /// What the answer to a question is for.
@@ -39,9 +49,16 @@ pub(super) enum Asked {
         limit: usize,
     },
     ShowJob(Client),
+    ExplainJob(Client),
+    /// Whether a submit that would be refused repeats one that is complete.
+    Resubmit {
+        client: Client,
+        said: Box<Submission>,
+        refusal: Box<Refusal>,
+    },
     /// First the batch's number, then its row.
     ShowBatch(Client),
-    ShowBatchRow(Client),
+    ShowBatchRow(Client, BatchId),
     Batches(Client),
     Audit(Client),
     Act(Client),
@@ -70,6 +87,11 @@ pub(super) fn not_found(what: &str) -> Reply {
     Reply::Refused(Box::new(refusal.hint(format!("pushpullctl {hint} shows what is kept"))))
 }
 
+pub(super) fn no_worker(name: &str) -> Reply {
+    let refusal = Refusal::new(Code::NotFound, format!("there is no worker {name}"));
+    Reply::Refused(Box::new(refusal.hint("pushpullctl workers lists them, as default.0.17 or default.0")))
+}
+
 pub(super) fn store_refusal(error: &StoreError) -> Reply {
     let refusal = match error {
         StoreError::NoSpace => Refusal::new(Code::NoSpace, error.to_string())
@@ -90,6 +112,10 @@ impl Engine {
                 let status = self.status(now);
                 effects.reply(client, Reply::Status(Box::new(status)));
             }
+            Request::Metrics => {
+                let text = self.metrics(now);
+                effects.reply(client, Reply::Object(serde_json::json!({ "text": text }).to_string()));
+            }
             Request::Audit => self.ask(Query::Audit, Asked::Audit(client), effects),
             Request::Workers => effects.reply(client, Reply::Workers(self.worker_rows(now))),
             Request::List { select: Some(select), after, limit } => {
@@ -100,6 +126,21 @@ impl Engine {
                 self.ask(Query::Recent(RECENT_JOBS), asked, effects);
             }
             Request::ShowJob(id) => self.ask(Query::Job(id), Asked::ShowJob(client), effects),
+            Request::Explain(Subject::Job(id)) => {
+                self.ask(Query::Job(id), Asked::ExplainJob(client), effects);
+            }
+            Request::Explain(Subject::Worker(name)) => {
+                let reply = self.explain_worker(now, &name).unwrap_or_else(|| no_worker(&name));
+                effects.reply(client, reply);
+            }
+            Request::Explain(Subject::Everything) => {
+                let reply = self.explain_all(now);
+                effects.reply(client, reply);
+            }
+            Request::Logs(ask) => {
+                let known = ask.worker.as_ref().map(|word| self.find_slot(&word.to_string()).is_some());
+                effects.push(Effect::Logs { client, ask, is_known: known.unwrap_or(true) });
+            }
             Request::ShowBatch(word) => {
                 let select = Select { words: vec![word], ..Select::default() };
                 self.ask(Query::Counts(select), Asked::ShowBatch(client), effects);
@@ -113,6 +154,8 @@ impl Engine {
             }
             Request::Act { verb, select, reason } => self.on_act(client, verb, select, reason, effects),
             Request::Pause { pool, paused } => self.on_pause(client, pool, paused, effects),
+            Request::Restart { what, now: at_once } => self.on_restart(now, client, &what, at_once, effects),
+            Request::Scale { pool, workers } => self.on_scale(now, client, &pool, workers, effects),
             Request::Drain => {
                 self.set_draining(true);
                 effects.reply(client, Reply::Done);
@@ -186,10 +229,19 @@ impl Engine {
                 }
                 client
             }
+            Asked::Resubmit { client, said, refusal } => {
+                let known = match result {
+                    Ok(Answer::Submit(known)) => known,
+                    Ok(other) => unreachable!("a submit was asked for, not {other:?}"),
+                    Err(_) => None,
+                };
+                return self.on_known_submit(now, client, &said, refusal, known, effects);
+            }
             Asked::List { client, .. }
             | Asked::ShowJob(client)
+            | Asked::ExplainJob(client)
             | Asked::ShowBatch(client)
-            | Asked::ShowBatchRow(client)
+            | Asked::ShowBatchRow(client, _)
             | Asked::Batches(client)
             | Asked::Audit(client) => client,
         };
@@ -199,16 +251,25 @@ impl Engine {
             Ok(Answer::Jobs { rows, next, end }) => self.list_reply(asked, rows, next, end),
             Ok(Answer::Job { mut row, attempts }) => {
                 self.overlay(&mut row);
+                if asked == Asked::ExplainJob(client) {
+                    effects.reply(client, self.explain_job(now, &row, &attempts));
+                    return;
+                }
                 Reply::Object(record::render(&row, Parts::All(&attempts)))
             }
             Ok(Answer::Audit { counts, differences }) => self.audit_reply(counts, differences),
             Ok(Answer::Batches { rows, end }) => self.batches_reply(&asked, &rows, end),
             Ok(Answer::Counts { batch: Some(batch), .. }) => {
                 let after = BatchId(batch.0.saturating_sub(1));
-                self.ask(Query::Batches { after, limit: 1 }, Asked::ShowBatchRow(client), effects);
+                self.ask(Query::Batches { after, limit: 1 }, Asked::ShowBatchRow(client, batch), effects);
                 return;
             }
-            Ok(other @ (Answer::Counts { .. } | Answer::Ids { .. } | Answer::Finished { .. })) => {
+            Ok(
+                other @ (Answer::Counts { .. }
+                | Answer::Ids { .. }
+                | Answer::Finished { .. }
+                | Answer::Submit(_)),
+            ) => {
                 unreachable!("{asked:?} does not ask for {other:?}")
             }
         };
@@ -253,12 +314,13 @@ impl Engine {
     fn batches_reply(&self, asked: &Asked, rows: &[BatchRow], end: bool) -> Reply {
         let next = rows.last().map_or(Value::Null, |row| Value::from(row.batch.0));
         let rows: Vec<BatchJson> = rows.iter().map(|row| self.batch_json(row)).collect();
-        match (asked, rows.first()) {
-            (Asked::ShowBatchRow(_), Some(row)) => {
-                Reply::Object(serde_json::to_string(row).expect("a batch is plain JSON"))
-            }
-            (Asked::ShowBatchRow(_), None) => not_found("@batch"),
-            _ => Reply::Batches { rows, next, done: end },
+        let Asked::ShowBatchRow(_, batch) = asked else {
+            return Reply::Batches { rows, next, done: end };
+        };
+        // It may have been forgotten since its number was looked up; then the next one stands here.
+        match rows.first().filter(|row| row.batch == batch.0) {
+            Some(row) => Reply::Object(serde_json::to_string(row).expect("a batch is plain JSON")),
+            None => not_found(&format!("@{}", batch.0)),
         }
     }
 
@@ -288,6 +350,9 @@ impl Engine {
         let Some(live) = self.jobs.get(&row.job.id) else {
             return;
         };
+        if live.place == Place::Ending && Mutant::TellEarly.is_on() {
+            row.state = State::Succeeded;
+        }
         let Place::Held(worker) = live.place else {
             return;
         };
@@ -319,11 +384,29 @@ impl Engine {
             Some(name) => vec![name],
             None => self.pools.iter().map(|pool| pool.settings.name.clone()).collect(),
         };
-        let last = names.len() - 1;
-        for (at, name) in names.into_iter().enumerate() {
-            let record = Record::Pause { pool: name.clone(), paused };
-            let client = (at == last).then_some(client);
-            self.write(record, super::write::Then::Paused { client, pool: name, paused }, effects);
+        self.asks.pausing.insert(client, Pausing { left: names.len(), trouble: None });
+        // All at once, so that no other pause or resume comes in between.
+        for pool in names {
+            let record = Record::Pause { pool: pool.clone(), paused };
+            self.write(record, super::write::Then::Paused { client, pool, paused }, effects);
+        }
+    }
+
+    /// One of a request's pools is paused or resumed, or could not be; the reply comes after the last.
+    pub(super) fn on_pool_paused(
+        &mut self,
+        client: Client,
+        trouble: Option<StoreError>,
+        effects: &mut Effects,
+    ) {
+        let Some(pausing) = self.asks.pausing.get_mut(&client) else {
+            return;
+        };
+        pausing.left -= 1;
+        pausing.trouble = pausing.trouble.take().or(trouble);
+        if pausing.left == 0 {
+            let trouble = self.asks.pausing.remove(&client).and_then(|pausing| pausing.trouble);
+            effects.reply(client, trouble.map_or(Reply::Done, |error| store_refusal(&error)));
         }
     }
 }

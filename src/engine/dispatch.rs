@@ -18,11 +18,11 @@ use std::cmp::Reverse;
 impl Engine {
     /// Sends what can be sent of one pool.
     pub(super) fn dispatch(&mut self, now: Now, place: usize, effects: &mut Effects) {
-        if self.is_stopping() || self.writes.are_full() {
+        if (self.is_stopping() && !Mutant::SendStopping.is_on()) || self.writes.are_full() {
             return;
         }
         let pool = &self.pools[place];
-        if pool.open && !pool.paused {
+        if pool.open && (!pool.paused || Mutant::IgnorePause.is_on()) {
             while let Some((id, worker)) = self.pools[place].next_pair(now) {
                 self.send(now, place, id, worker, effects);
             }
@@ -39,6 +39,7 @@ impl Engine {
         if !Mutant::KeepInWindow.is_on() {
             self.pools[place].window.remove(&job);
         }
+        self.pools[place].totals.sent += 1;
         let settings = &self.pools[place].settings;
         let policy_timeout = job.policy.as_ref().and_then(|policy| policy.timeout);
         let timeout = policy_timeout.or(settings.timeout).filter(|_| settings.is_builtin());
@@ -51,21 +52,30 @@ impl Engine {
         process.held.push_back(Held { job, standing, void: false });
         if process.held.len() == 1 {
             self.start_clock(now, worker);
+            self.hear(now, worker);
         }
     }
 
     /// A job has become its worker's oldest: its time runs from now.
     pub(super) fn start_clock(&mut self, now: Now, worker: Generation) {
+        if let Some(process) = self.process_mut(worker) {
+            process.oldest_since = now;
+        }
+        self.set_oldest_timer(now, worker);
+    }
+
+    /// Gives a worker's oldest job all of its time, from now.
+    pub(super) fn set_oldest_timer(&mut self, now: Now, worker: Generation) {
         let timer = Timer::Oldest(worker);
         let Some(seat) = self.seats.get(&worker).copied() else {
             return;
         };
         let settings = &self.pools[seat.pool].settings;
         let (pool_timeout, builtin, grace) = (settings.timeout, settings.is_builtin(), settings.stop_timeout);
-        let Some(process) = self.process_mut(worker) else {
+        let Some(process) = self.process(worker) else {
             return;
         };
-        process.oldest_since = now;
+        let since = if Mutant::HurryTimeouts.is_on() { process.born } else { now.mono };
         let deadline = process.held.front().and_then(|held| {
             let limit = if held.void {
                 CANCEL_GRACE
@@ -73,7 +83,10 @@ impl Engine {
                 held.job.policy.as_ref().and_then(|policy| policy.timeout).or(pool_timeout)?
             };
             // The built-in worker ends its command itself; this is for the case that it cannot.
-            Some(now.mono + if builtin { limit.saturating_add(grace * 2) } else { limit })
+            if Mutant::ForgetTimeouts.is_on() {
+                return None;
+            }
+            Some(since + if builtin { limit.saturating_add(grace * 2) } else { limit })
         });
         match deadline {
             Some(when) => self.timers.set(timer, when),
@@ -106,7 +119,10 @@ impl Pool {
             return self
                 .workers()
                 .filter(has_room)
-                .min_by_key(|process| process.held.len())
+                .min_by_key(|process| {
+                    let held = process.held.len();
+                    if Mutant::FillOne.is_on() { usize::MAX - held } else { held }
+                })
                 .map(|process| (id, process.generation()));
         }
         // The least loaded are kept free for those that go alone; who holds such a job already is busy anyway.
@@ -122,8 +138,11 @@ impl Pool {
         if alone.peek().is_none() {
             return Vec::new();
         }
-        let charged_now = self.workers().filter(|process| process.holds_charged()).count();
-        let charged_max = (self.slots.len() / 2).max(1);
+        // A worker that is being stopped still holds what it holds.
+        let all = self.slots.iter().filter_map(Slot::process);
+        let charged_now = all.filter(|process| process.holds_charged()).count();
+        let share = if Mutant::SuspectsEverywhere.is_on() { 1 } else { 2 };
+        let charged_max = (self.slots.len() / share).max(1);
         let mut charged_left = charged_max.saturating_sub(charged_now);
         let ready = self.ready();
         let mut sendable = Vec::new();
@@ -152,5 +171,8 @@ impl Pool {
 /// Unanswered jobs that a worker may hold now. One whose oldest job turns out slow gets nothing behind it.
 fn room(process: &Process, rule: Spending, now: Now) -> usize {
     let slow = !process.held.is_empty() && now.mono.since(process.oldest_since.mono) > WINDOW_TIME;
-    if rule == Spending::Auto && slow { 1 } else { process.credit.jobs() as usize }
+    let left = process.answers_max.map_or(u64::MAX, |max| max.saturating_sub(process.answered).max(1));
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    let credit = process.credit.jobs() as usize + usize::from(Mutant::ExceedCredit.is_on());
+    if rule == Spending::Auto && slow { 1 } else { credit.min(left) }
 }

@@ -4,6 +4,7 @@ use crate::model::{
     Answer, Applied, Exit, Fetch, Fetched, Generation, Job, JobId, PoolName, Query, Record, StoreError,
     WorkerName,
 };
+use crate::wire::logs::LogsAsk;
 use crate::wire::pipeline::Report;
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
@@ -27,6 +28,8 @@ pub enum Event {
     Report { worker: Generation, report: Report },
     /// A worker sent what is no report; `what` is for the log.
     Malformed { worker: Generation, what: String },
+    /// A worker sent a frame above `FRAME_BYTES_MAX`.
+    TooLarge { worker: Generation, bytes: usize },
     /// The process runs its program.
     Spawned { worker: Generation, pid: u32 },
     /// There is no process; `error` names the step and the reason.
@@ -39,9 +42,11 @@ pub enum Event {
     Fetched { pool: PoolName, result: Result<Fetched, StoreError> },
     /// The answer to [`Effect::Query`].
     Answered { ticket: Ticket, result: Result<Answer, StoreError> },
+    /// How much resident memory a worker has.
+    Measured { worker: Generation, rss_kib: u64 },
     /// TERM or INT reached the daemon.
     Stop,
-    /// Time has passed.
+    /// Time has passed: timers are looked at now, and at no other event. What has happened by now is told first.
     Tick,
 }
 
@@ -68,6 +73,8 @@ pub enum Effect {
         worker: Generation,
         with: Blow,
     },
+    /// How much memory do these workers have? Answered by [`Event::Measured`], for those that live.
+    Measure(Vec<Generation>),
     /// Its results need not be read any longer.
     Forget(Generation),
     Send {
@@ -94,6 +101,13 @@ pub enum Effect {
         client: Client,
         reply: Reply,
     },
+    /// Answer from what workers and the daemon have written. The worker, if one is asked for, is there for certain
+    /// when `is_known`; else it may have been there once.
+    Logs {
+        client: Client,
+        ask: LogsAsk,
+        is_known: bool,
+    },
     Log {
         level: log::Level,
         text: String,
@@ -107,6 +121,8 @@ pub enum Effect {
 pub enum Blow {
     /// The pool's stop signal, and CONT.
     Stop,
+    /// SIGABRT, and CONT: it hangs, and may leave a core.
+    Abort,
     /// SIGKILL, to its group as well, and CONT.
     Kill,
 }

@@ -13,6 +13,10 @@ use crate::model::{Fetch, Fetched, Job, Now, PoolName, Record, StoreError, Wall}
 use log::Level;
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// See [`Mutant::PromoteEarly`].
+const PROMOTE_EARLY: Duration = Duration::from_secs(3_600);
 
 impl Engine {
     /// Asks for more jobs when the window has run half empty and there may be more.
@@ -29,7 +33,8 @@ impl Engine {
         pool.fetching = true;
         effects.push(Effect::Fetch(Fetch {
             pool: pool.settings.name.clone(),
-            jobs_max: jobs_max.saturating_sub(pool.window.together()).max(1),
+            jobs_max: jobs_max.saturating_sub(pool.window.together()).max(1)
+                * if Mutant::FetchTwice.is_on() { 2 } else { 1 },
             bytes_max: bytes_max.saturating_sub(pool.window.bytes()).max(1),
         }));
     }
@@ -58,22 +63,29 @@ impl Engine {
         // The best come first: what is left is no better than the last.
         let last = fetched.jobs.last().map_or(self.pools[place].more, |(job, _)| Some(job.priority));
         self.pools[place].end_fetch(last.filter(|_| !fetched.end));
+        let mut unsuited = false;
         for (job, standing) in fetched.jobs {
             // The pool was another when it was submitted: it waits in the store for a daemon that can run it.
-            if !self.pools[place].settings.can_run(&job.work) {
-                self.pools[place].unsuited = true;
+            if !self.pools[place].settings.can_run(&job.work) && !Mutant::RunUnsuited.is_on() {
+                unsuited = true;
                 continue;
             }
             // After an eviction the store may give again what is in memory, and a cancel may be on its way.
             if self.jobs.contains_key(&job.id) || self.cancelling.contains(&job.id) {
                 continue;
             }
-            let is_held = self.void.contains_key(&job.id);
+            let is_held = self.void.contains_key(&job.id) && !Mutant::RunTwice.is_on();
             if !is_held {
                 self.pools[place].window.insert(&job, &standing);
             }
             let place = if is_held { Place::Parked } else { Place::Waiting };
             self.jobs.insert(job.id, Live { job, standing, deliveries: 0, place });
+        }
+        if unsuited && !self.pools[place].unsuited {
+            self.pools[place].unsuited = true;
+            if let Some(warning) = self.unsuited_warning(&self.pools[place]) {
+                effects.log(Level::Warn, warning);
+            }
         }
     }
 
@@ -127,20 +139,25 @@ impl Engine {
             return;
         }
         let pool = self.pools[place].settings.name.clone();
-        let record = Record::Promote { pool, now: self.steady_wall(now), limit: PROMOTE_JOBS_MAX };
+        let ahead = if Mutant::PromoteEarly.is_on() { PROMOTE_EARLY } else { Duration::ZERO };
+        let record = Record::Promote { pool, now: self.steady_wall(now) + ahead, limit: PROMOTE_JOBS_MAX };
         self.write(record, Then::Promoted(place), effects);
     }
 
     /// Passes ends of jobs on to their successors, if any wait.
     pub(super) fn release_ends(&mut self, now: Now, effects: &mut Effects) {
-        if self.writes.releases && !self.writes.releasing {
+        if self.writes.releases && !self.writes.releasing && !Mutant::NeverRelease.is_on() {
             self.writes.releasing = true;
-            self.write(Record::Release { now: now.wall, limit: RELEASE_JOBS_MAX }, Then::Released, effects);
+            let record = Record::Release { now: self.steady_wall(now), limit: RELEASE_JOBS_MAX };
+            self.write(record, Then::Released, effects);
         }
     }
 
     /// The wall clock as it would stand if nobody had set it since the daemon started: delays go by it.
     pub(super) fn steady_wall(&self, now: Now) -> Wall {
+        if Mutant::DelayByWall.is_on() {
+            return now.wall;
+        }
         self.started.wall + now.mono.since(self.started.mono)
     }
 }

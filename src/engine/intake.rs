@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::ask::store_refusal;
+use super::mutant::Mutant;
 use super::submit::Open;
 use crate::config::CHUNK_JOBS_MAX;
 use crate::model::{Job, PoolName, StoreError, Work};
@@ -16,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 impl Engine {
     pub(super) fn check_may_submit(&self) -> Result<(), Box<Refusal>> {
-        if self.is_stopping() || self.is_draining() {
+        if (self.is_stopping() || self.is_draining()) && !Mutant::SubmitDraining.is_on() {
             let refusal = Refusal::new(Code::Draining, "the daemon is draining and takes no new jobs");
             return Err(Box::new(
                 refusal.hint("pushpullctl resume ends the drain; or submit after the restart"),
@@ -34,6 +35,10 @@ impl Engine {
         mut open: Open,
         said: &Submission,
     ) -> Result<(Open, Vec<Arc<Job>>), Box<Refusal>> {
+        if open.repeats.is_some() {
+            open.take_repeated(said);
+            return Ok((open, Vec::new()));
+        }
         if said.jobs.len() > CHUNK_JOBS_MAX {
             let refusal = limit("chunk_jobs_max", CHUNK_JOBS_MAX as u64, "a chunk holds too many jobs");
             return Err(Box::new(refusal.hint("send them in several chunks under one key")));
@@ -46,7 +51,8 @@ impl Engine {
                 "a submit holds too many jobs",
             ));
         }
-        let kept: u64 = self.pools.iter().map(|pool| pool.counts.total()).sum();
+        let pools = self.pools.iter().map(|pool| &pool.counts).chain(self.orphans.values());
+        let kept: u64 = pools.map(crate::model::Counts::total).sum::<u64>() + self.submits.jobs_under_way();
         if kept + open.jobs + count > self.settings.jobs_max {
             let refusal = limit("jobs_max", self.settings.jobs_max, "so many jobs are kept already");
             return Err(Box::new(refusal.hint("wait for jobs to finish, or remove finished ones")));
@@ -108,6 +114,7 @@ impl Engine {
                 field: Some("pool".to_owned()),
                 message: format!("there is no pool {name:?}.{nearest}", name = name.as_str()),
                 hint: Some(format!("this daemon has: {}", known.join(", "))),
+                limit: None,
             };
             return Err(bad_job(error, Some(index)));
         };
@@ -125,7 +132,8 @@ impl Engine {
             ),
             Work::Run(_) | Work::Data(_) => return Ok(name),
         };
-        let error = JobError { field: Some(field.to_owned()), message, hint: Some(hint.to_owned()) };
+        let error =
+            JobError { field: Some(field.to_owned()), message, hint: Some(hint.to_owned()), limit: None };
         Err(bad_job(error, Some(index)))
     }
 }
@@ -145,7 +153,10 @@ pub(super) fn limit(name: &str, value: u64, message: &str) -> Box<Refusal> {
 }
 
 pub(super) fn bad_job(error: JobError, index: Option<u64>) -> Box<Refusal> {
-    let mut refusal = Refusal::new(Code::BadJob, error.message);
+    let code = if error.limit.is_some() { Code::Limit } else { Code::BadJob };
+    let mut refusal = Refusal::new(code, error.message);
+    refusal.limit = error.limit.map(|(name, _)| name.to_owned());
+    refusal.value = error.limit.map(|(_, value)| value);
     refusal.field = error.field;
     refusal.hint = error.hint;
     refusal.index = index;

@@ -3,12 +3,13 @@
 use super::chance::doubling;
 use super::credit::Credit;
 use super::event::{Blow, Effect, Effects};
+use super::mutant::Mutant;
 use super::stop::Force;
 use super::timers::Timer;
 use super::worker::{Intent, Phase, Process, Slot, SlotState};
 use super::write::Then;
 use super::{Engine, Seat};
-use crate::config::{GENERATIONS_PER_COMMIT, KILL_AGAIN, KILLS_MAX, Restart, START_AGAIN};
+use crate::config::{ABORT_TIMEOUT, GENERATIONS_PER_COMMIT, KILL_AGAIN, KILLS_MAX, Restart, START_AGAIN};
 use crate::model::{Generation, Mono, Now, Record, WorkerName};
 use log::Level;
 use std::collections::VecDeque;
@@ -27,7 +28,7 @@ impl Generations {
         Generations { next, reserved: next, asked: next }
     }
 
-    fn take(&mut self) -> Option<Generation> {
+    pub(super) fn take(&mut self) -> Option<Generation> {
         let taken = self.next;
         (taken < self.reserved).then(|| {
             self.next = Generation(taken.0 + 1);
@@ -47,6 +48,8 @@ pub(super) enum Haste {
     Drain { until: Option<Mono> },
     /// Its stop signal at once.
     Stop,
+    /// SIGABRT at once.
+    Abort,
     /// SIGKILL at once.
     Kill,
 }
@@ -57,7 +60,8 @@ impl Engine {
         if self.generations.is_low() {
             let upto = Generation(self.generations.asked.0 + GENERATIONS_PER_COMMIT);
             self.generations.asked = upto;
-            self.write(Record::Generations(upto), Then::Reserved(upto), effects);
+            let known = if Mutant::ReuseGenerations.is_on() { self.generations.next } else { upto };
+            self.write(Record::Generations(known), Then::Reserved(upto), effects);
         }
     }
 
@@ -75,7 +79,8 @@ impl Engine {
         }
         let unready_max = self.pools[pool].settings.max_unready as usize;
         let mut starting = self.pools[pool].starting();
-        for slot in 0..self.pools[pool].slots.len() {
+        let wanted = self.pools[pool].slots.len().min(self.pools[pool].settings.workers as usize);
+        for slot in 0..wanted {
             if starting >= unready_max {
                 break;
             }
@@ -91,8 +96,17 @@ impl Engine {
         self.reserve_generations(effects);
     }
 
-    fn start_worker(&mut self, now: Now, seat: Seat, generation: Generation, effects: &mut Effects) {
+    pub(super) fn start_worker(
+        &mut self,
+        now: Now,
+        seat: Seat,
+        generation: Generation,
+        effects: &mut Effects,
+    ) {
+        let answers_max = self.pools[seat.pool].settings.max_jobs;
+        let answers_max = answers_max.map(|jobs| self.chance.a_little_fewer(jobs));
         let pool = &mut self.pools[seat.pool];
+        pool.totals.worker_starts += 1;
         let name = WorkerName { pool: pool.settings.name.clone(), slot: seat.slot, generation };
         let until = now.mono + pool.settings.start_timeout;
         let process = Process {
@@ -100,6 +114,9 @@ impl Engine {
             pid: None,
             phase: Phase::Starting { until },
             intent: None,
+            replace: None,
+            answers_max,
+            heard: now.mono,
             born: now.mono,
             ready_at: None,
             held: VecDeque::new(),
@@ -107,6 +124,7 @@ impl Engine {
             oldest_since: now,
             credit: Credit::new(pool.settings.spending(), pool.settings.is_builtin()),
             answered: 0,
+            complaints: 0,
         };
         let slot = &mut pool.slots[seat.slot as usize];
         debug_assert!(slot.process().is_none(), "a slot holds one worker at a time");
@@ -148,7 +166,9 @@ impl Engine {
         // A command that cannot be executed will hardly be executable a moment later: no free first try.
         let slot = &mut pool.slots[seat.slot as usize];
         slot.failures = slot.failures.max(1);
+        slot.replacing = false;
         self.back_off(now, seat, START_AGAIN, effects);
+        self.hold_if_open(now, seat, worker, true);
         if self.pools[seat.pool].settings.restart == Restart::Never {
             self.fill(now, seat.pool, effects);
         }
@@ -167,6 +187,12 @@ impl Engine {
                 process.phase = Phase::Ready;
                 process.ready_at = Some(now.mono);
                 self.timers.clear(Timer::Slot(seat.pool, seat.slot));
+                self.pools[seat.pool].slots[seat.slot as usize].replacing = false;
+                if self.pools[seat.pool].breaker.is_open() {
+                    let stable = now.mono + self.pools[seat.pool].settings.restart_reset;
+                    self.timers.set(Timer::Stable(worker), stable);
+                }
+                self.set_limits(now, worker);
             }
             Phase::Ready
             | Phase::Draining { .. }
@@ -176,10 +202,11 @@ impl Engine {
         }
         self.open_if_ready(seat.pool, effects);
         self.fill(now, seat.pool, effects);
+        self.replace_next(now, seat.pool, effects);
     }
 
     /// Lets dispatch begin when enough workers are ready: `min_ready`, or all that there will ever be.
-    fn open_if_ready(&mut self, place: usize, effects: &mut Effects) {
+    pub(super) fn open_if_ready(&mut self, place: usize, effects: &mut Effects) {
         let pool = &mut self.pools[place];
         let retired = pool.slots.iter().filter(|slot| matches!(slot.state, SlotState::Retired)).count();
         let enough = (pool.settings.min_ready as usize).min(pool.slots.len() - retired);
@@ -199,6 +226,9 @@ impl Engine {
         haste: Haste,
         effects: &mut Effects,
     ) {
+        if Mutant::SendStopping.is_on() && matches!(haste, Haste::Drain { .. }) {
+            return;
+        }
         let Some(process) = self.process_mut(worker) else {
             return;
         };
@@ -207,6 +237,9 @@ impl Engine {
             (Haste::Drain { until }, Phase::Ready) if !process.held.is_empty() => {
                 process.phase = Phase::Draining { until };
                 self.arm_slot_timer(worker);
+            }
+            (Haste::Abort, Phase::Starting { .. } | Phase::Ready | Phase::Draining { .. }) => {
+                self.abort_worker(now, worker, effects);
             }
             (Haste::Drain { .. } | Haste::Stop, Phase::Starting { .. } | Phase::Ready)
             | (Haste::Stop, Phase::Draining { .. }) => self.begin_stopping(now, worker, effects),
@@ -218,7 +251,10 @@ impl Engine {
                 Haste::Drain { .. },
                 Phase::Draining { .. } | Phase::Stopping { .. } | Phase::Killing { .. } | Phase::Stuck { .. },
             )
-            | (Haste::Stop, Phase::Stopping { .. } | Phase::Killing { .. } | Phase::Stuck { .. })
+            | (
+                Haste::Stop | Haste::Abort,
+                Phase::Stopping { .. } | Phase::Killing { .. } | Phase::Stuck { .. },
+            )
             | (Haste::Kill, Phase::Killing { .. } | Phase::Stuck { .. }) => {}
         }
     }
@@ -236,6 +272,15 @@ impl Engine {
         effects.push(Effect::Kill { worker, with: Blow::Stop });
     }
 
+    fn abort_worker(&mut self, now: Now, worker: Generation, effects: &mut Effects) {
+        if let Some(process) = self.process_mut(worker) {
+            process.phase = Phase::Stopping { until: now.mono + ABORT_TIMEOUT };
+        }
+        self.timers.clear(Timer::Oldest(worker));
+        self.arm_slot_timer(worker);
+        effects.push(Effect::Kill { worker, with: Blow::Abort });
+    }
+
     fn kill_worker(&mut self, now: Now, worker: Generation, kills: u32, effects: &mut Effects) {
         let until = now.mono + KILL_AGAIN;
         if let Some(process) = self.process_mut(worker) {
@@ -248,7 +293,7 @@ impl Engine {
     }
 
     /// Has the slot's timer fire when its phase has lasted long enough.
-    fn arm_slot_timer(&mut self, worker: Generation) {
+    pub(super) fn arm_slot_timer(&mut self, worker: Generation) {
         let Some(&seat) = self.seats.get(&worker) else {
             return;
         };
@@ -269,7 +314,7 @@ impl Engine {
 
     pub(super) fn on_slot_timer(&mut self, now: Now, pool: usize, slot: u32, effects: &mut Effects) {
         let process = match &self.pools[pool].slots[slot as usize].state {
-            SlotState::Vacant | SlotState::Retired => return,
+            SlotState::Vacant | SlotState::Held | SlotState::Retired => return,
             SlotState::Backoff => {
                 self.pools[pool].slots[slot as usize].state = SlotState::Vacant;
                 self.fill(now, pool, effects);
@@ -303,17 +348,28 @@ impl Engine {
         match process.intent {
             None => process.held.is_empty() && !(clean && process.answered > 0),
             Some(Intent::StartTimeout) => true,
-            Some(Intent::Shutdown | Intent::Timeout(_) | Intent::Cancel) => false,
+            Some(Intent::TooLarge(_)) => process.held.is_empty(),
+            Some(
+                Intent::Shutdown
+                | Intent::Scale
+                | Intent::Recycle
+                | Intent::Admin
+                | Intent::Hung
+                | Intent::Timeout(_)
+                | Intent::Cancel,
+            ) => false,
         }
     }
 
-    /// Decides when a slot that has become vacant is filled again.
+    /// Decides when a slot that has become vacant is filled again: after a pause if its worker's end counts against it,
+    /// and not at once if it was a bad end while starts are held back.
     pub(super) fn refill(
         &mut self,
         now: Now,
         seat: Seat,
         process: &Process,
         counts: bool,
+        is_bad: bool,
         effects: &mut Effects,
     ) {
         let pool = &mut self.pools[seat.pool];
@@ -328,7 +384,32 @@ impl Engine {
         } else if process.intent.is_none() && pool.settings.restart == Restart::Never {
             self.retire(seat, effects);
         }
+        self.hold_if_open(now, seat, process.generation(), is_bad);
+        self.drop_surplus(seat.pool);
         self.fill(now, seat.pool, effects);
+        self.replace_next(now, seat.pool, effects);
+    }
+
+    /// While starts are held back, a slot whose worker ended badly waits like the others.
+    fn hold_if_open(&mut self, now: Now, seat: Seat, worker: Generation, is_bad: bool) {
+        let pool = &mut self.pools[seat.pool];
+        if !pool.breaker.is_open() {
+            return;
+        }
+        let was_probe = pool.breaker.probe() == Some(worker);
+        if was_probe {
+            pool.breaker.clear_probe();
+        }
+        let slot = &mut pool.slots[seat.slot as usize];
+        if is_bad && matches!(slot.state, SlotState::Vacant | SlotState::Backoff) {
+            slot.state = SlotState::Held;
+            self.timers.clear(Timer::Slot(seat.pool, seat.slot));
+        }
+        if was_probe
+            || !self.timers.is_set(Timer::Probe(seat.pool)) && self.pools[seat.pool].breaker.probe().is_none()
+        {
+            self.expect_probe(now, seat.pool);
+        }
     }
 
     /// Puts the next start of a slot off: not at all the first time, then longer and longer, and by `least`.
@@ -338,16 +419,19 @@ impl Engine {
             self.retire(seat, effects);
             return;
         }
+        let (limit, period) = (pool.settings.exits_max(), pool.settings.restart_limit_period);
         let slot: &mut Slot = &mut pool.slots[seat.slot as usize];
         let failures = slot.failures;
         slot.failures = failures.saturating_add(1);
-        if failures == 0 {
-            return;
+        if failures > 0 {
+            let pause = doubling(pool.settings.restart_delay, failures, pool.settings.restart_delay_max);
+            let until = now.mono + self.chance.jitter(pause).max(least);
+            slot.state = SlotState::Backoff;
+            self.timers.set(Timer::Slot(seat.pool, seat.slot), until);
         }
-        let pause = doubling(pool.settings.restart_delay, failures, pool.settings.restart_delay_max);
-        let until = now.mono + self.chance.jitter(pause).max(least);
-        slot.state = SlotState::Backoff;
-        self.timers.set(Timer::Slot(seat.pool, seat.slot), until);
+        if self.pools[seat.pool].breaker.on_exit(now.mono, limit, period) {
+            self.hold_back(now, seat.pool, effects);
+        }
     }
 
     /// `restart = "never"`: the slot stays empty.

@@ -7,27 +7,34 @@
 //! | module | decides |
 //! |---|---|
 //! | `lifecycle`, `worker` | when workers start and stop |
+//! | `replace`, `breaker`, `watchdog` | when they are replaced, held back, or hung |
 //! | `dispatch`, `window`, `credit` | who gets which job |
 //! | `report`, `settle` | what an answer or a worker's end means for its jobs |
 //! | `fetch` | which jobs are in memory |
 //! | `write` | what is told once it is durable |
 //! | `submit`, `intake` | how jobs enter |
-//! | `ask`, `wait`, `act`, `status` | what clients are told, and what they change |
+//! | `keep` | when finished jobs are forgotten |
+//! | `ask`, `wait`, `act`, `status`, `explain`, `metrics` | what clients are told, and what they change |
 //! | `stop` | how everything ends |
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod act;
 mod ask;
+mod breaker;
 mod chance;
 mod credit;
 mod dispatch;
 mod event;
+mod explain;
 mod fetch;
 mod intake;
+mod keep;
 mod lifecycle;
+mod metrics;
 mod mutant;
 mod pool;
+mod replace;
 mod report;
 mod settle;
 mod status;
@@ -35,6 +42,7 @@ mod stop;
 mod submit;
 mod timers;
 mod wait;
+mod watchdog;
 mod window;
 mod worker;
 mod write;
@@ -42,7 +50,7 @@ mod write;
 pub use event::{Blow, Client, Death, Effect, Effects, Event, Ticket, ToWorker};
 pub use mutant::Mutant;
 
-use crate::config::{Config, DaemonSettings};
+use crate::config::{Config, DaemonSettings, PAUSED_MIN};
 use crate::model::{Counts, Generation, Job, JobId, Mono, Now, PoolName, Recovered, Standing};
 use chance::Chance;
 use pool::Pool;
@@ -82,6 +90,7 @@ pub struct Engine {
     asks: ask::Asks,
     acts: act::Acts,
     submits: submit::Submits,
+    keeping: keep::Keeping,
     generations: lifecycle::Generations,
     stage: stop::Stage,
     /// What the daemon leaves with if nothing worse happens.
@@ -156,6 +165,7 @@ impl Engine {
             asks: ask::Asks::default(),
             acts: act::Acts::default(),
             submits: submit::Submits::new(&recovered),
+            keeping: keep::Keeping::default(),
             generations: lifecycle::Generations::new(recovered.next_generation),
             stage: stop::Stage::Serving { draining: false },
             exit_status: 0,
@@ -199,6 +209,10 @@ impl Engine {
             self.fetch_if_low(place, effects);
         }
         self.release_ends(now, effects);
+        self.expect_expiry(now);
+        for warning in self.orphan_warnings() {
+            effects.log(log::Level::Warn, warning);
+        }
     }
 
     /// Takes one event. Total: cannot fail, cannot block.
@@ -207,17 +221,16 @@ impl Engine {
             Event::Request { client, request } => self.on_request(now, client, request, effects),
             Event::Report { worker, report } => self.on_report(now, worker, report, effects),
             Event::Malformed { worker, what } => self.on_malformed(worker, &what, effects),
+            Event::TooLarge { worker, bytes } => self.on_too_large(now, worker, bytes, effects),
             Event::Spawned { worker, pid } => self.on_spawned(worker, pid),
             Event::SpawnFailed { worker, error } => self.on_spawn_failed(now, worker, error, effects),
             Event::Exited { worker, death } => self.on_exited(now, worker, &death, effects),
             Event::Written { ticket, result } => self.on_written(now, ticket, result, effects),
             Event::Fetched { pool, result } => self.on_fetched(now, &pool, result, effects),
             Event::Answered { ticket, result } => self.on_answered(now, ticket, result, effects),
+            Event::Measured { worker, rss_kib } => self.on_measured(now, worker, rss_kib, effects),
             Event::Stop => self.on_stop_signal(now, effects),
-            Event::Tick => {}
-        }
-        while let Some(timer) = self.timers.next_due(now.mono) {
-            self.on_timer(now, timer, effects);
+            Event::Tick => self.on_tick(now, effects),
         }
         while let Some(place) = self.dirty.pop_first() {
             self.dispatch(now, place, effects);
@@ -230,6 +243,17 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {
         self.timers.next_deadline()
+    }
+
+    /// Whatever is due. What happened before the tick has been told before it: an answer that lay there in time beats
+    /// its own timeout, however late the daemon is to read it.
+    fn on_tick(&mut self, now: Now, effects: &mut Effects) {
+        if self.timers.next_deadline().is_some_and(|due| now.mono.since(due) >= PAUSED_MIN) {
+            self.grant_fresh_windows(now, effects);
+        }
+        while let Some(timer) = self.timers.next_due(now.mono) {
+            self.on_timer(now, timer, effects);
+        }
     }
 
     fn on_timer(&mut self, now: Now, timer: Timer, effects: &mut Effects) {
@@ -245,6 +269,12 @@ impl Engine {
             Timer::Silence(batch) => self.on_silence(batch, effects),
             Timer::Wait(client) => self.on_wait_over(client, effects),
             Timer::Look(client) => self.look_again(now, client, effects),
+            Timer::Age(worker) => self.want_replaced(now, worker, worker::Intent::Recycle, effects),
+            Timer::Measure(pool) => self.measure(now, pool, effects),
+            Timer::Probe(pool) => self.start_probe(now, pool, effects),
+            Timer::Stable(worker) => self.on_stable(now, worker, effects),
+            Timer::Watchdog(worker) => self.on_watchdog(now, worker, effects),
+            Timer::Expire => self.on_expiry_due(now, effects),
             Timer::Drain => self.on_drain_timeout(now, effects),
         }
     }

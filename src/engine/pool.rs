@@ -1,5 +1,7 @@
 //! A pool: its settings, its workers and the part of its queue that is in memory.
 
+use super::breaker::Breaker;
+use super::metrics::Totals;
 use super::window::Window;
 use super::worker::{Phase, Slot, SlotState};
 use crate::config::PoolSettings;
@@ -28,6 +30,8 @@ pub(super) struct Pool {
     /// Why the last start failed, until one succeeds.
     pub(super) start_error: Option<String>,
     pub(super) rate: Rate,
+    pub(super) totals: Totals,
+    pub(super) breaker: Breaker,
 }
 
 impl Pool {
@@ -46,6 +50,8 @@ impl Pool {
             unsuited: false,
             start_error: None,
             rate: Rate::default(),
+            totals: Totals::default(),
+            breaker: Breaker::default(),
         }
     }
 
@@ -61,6 +67,16 @@ impl Pool {
     pub(super) fn end_fetch(&mut self, left: Option<i16>) {
         self.fetching = false;
         self.more = left.max(self.more_since_fetch.take());
+    }
+
+    /// Whether nothing is left that its workers could run.
+    pub(super) fn is_worked_off(&self) -> bool {
+        self.window.len() == 0 && self.is_all_fetched()
+    }
+
+    /// Whether the store has nothing more for its workers.
+    pub(super) fn is_all_fetched(&self) -> bool {
+        self.more.is_none() && !self.fetching
     }
 
     /// Whether a job of this priority may be sent: nothing better may lie in the store.
@@ -90,7 +106,8 @@ impl Pool {
 
     pub(super) fn worker_counts(&self) -> WorkerCounts {
         let busy = self.slots.iter().filter_map(Slot::process).filter(|process| !process.held.is_empty());
-        let backoff = self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Backoff));
+        let backoff =
+            self.slots.iter().filter(|slot| matches!(slot.state, SlotState::Backoff | SlotState::Held));
         WorkerCounts {
             wanted: u64::from(self.settings.workers),
             ready: self.ready() as u64,

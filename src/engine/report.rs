@@ -5,9 +5,11 @@ use super::lifecycle::Haste;
 use super::timers::Timer;
 use super::worker::{Held, Intent, Phase};
 use super::{Engine, Place};
+use crate::config::{COMPLAINTS_MAX, FRAME_BYTES_MAX};
 use crate::model::{Cause, Generation, JobId, Json, Now};
 use crate::wire::pipeline::Report;
 use log::Level;
+use std::cmp::Ordering;
 
 /// A worker's answer for one job.
 #[derive(Clone, Debug)]
@@ -18,6 +20,7 @@ pub(super) enum Verdict {
 
 impl Engine {
     pub(super) fn on_report(&mut self, now: Now, worker: Generation, report: Report, effects: &mut Effects) {
+        self.hear(now, worker);
         match report {
             Report::Ready => self.on_ready(now, worker, effects),
             Report::Result { id, data } => {
@@ -54,11 +57,33 @@ impl Engine {
 
     pub(super) fn on_malformed(&mut self, worker: Generation, what: &str, effects: &mut Effects) {
         self.tally.malformed += 1;
-        let name = match self.seats.get(&worker) {
-            Some(seat) => self.worker_text(*seat, worker),
-            None => format!("the former worker {}", worker.0),
+        self.complain(worker, &format!("sent what is no report: {what}"), effects);
+    }
+
+    /// A frame that large is no accident of one job's result: its worker is not to be trusted any longer.
+    pub(super) fn on_too_large(&mut self, now: Now, worker: Generation, bytes: usize, effects: &mut Effects) {
+        self.tally.malformed += 1;
+        let text = format!("sent a frame of {bytes} bytes, more than {FRAME_BYTES_MAX}");
+        self.complain(worker, &text, effects);
+        self.stop_worker(now, worker, Intent::TooLarge(bytes), Haste::Kill, effects);
+    }
+
+    /// Says what a worker did wrong. After some lines it is only counted, so that nobody floods the log.
+    fn complain(&mut self, worker: Generation, text: &str, effects: &mut Effects) {
+        let (name, complaints) = if let Some(process) = self.process_mut(worker) {
+            (process.name.to_string(), &mut process.complaints)
+        } else if let Some(departed) = self.late.get_mut(&worker) {
+            (format!("the former worker {}", departed.name), &mut departed.complaints)
+        } else {
+            return;
         };
-        effects.log(Level::Warn, format!("{name} sent what is no report: {what}"));
+        *complaints += 1;
+        let more = match (*complaints).cmp(&COMPLAINTS_MAX) {
+            Ordering::Less => "",
+            Ordering::Equal => "; more of its kind is only counted",
+            Ordering::Greater => return,
+        };
+        effects.log(Level::Warn, format!("{name} {text}{more}"));
     }
 
     fn on_answer(
@@ -81,7 +106,7 @@ impl Engine {
             Some(id) => process.held.iter().position(|held| held.job.id == id),
         };
         let Some(held) = place.and_then(|place| process.held.remove(place)) else {
-            self.refuse_answer(seat, worker, id, effects);
+            self.refuse_answer(worker, id, effects);
             return;
         };
         process.held_bytes -= held.job.weight();
@@ -100,6 +125,7 @@ impl Engine {
         if drained {
             self.begin_stopping(now, worker, effects);
         }
+        self.recycle_if_worked_enough(now, worker, effects);
         self.dirty.insert(seat.pool);
         if held.void {
             self.unpark(held.job.id, worker);
@@ -110,20 +136,22 @@ impl Engine {
         self.settle_answer(now, &held, &name, started, verdict, effects);
     }
 
-    fn refuse_answer(
-        &mut self,
-        seat: super::Seat,
-        worker: Generation,
-        id: Option<JobId>,
-        effects: &mut Effects,
-    ) {
+    fn recycle_if_worked_enough(&mut self, now: Now, worker: Generation, effects: &mut Effects) {
+        let is_enough = self.process(worker).is_some_and(|process| {
+            process.replace.is_none() && process.answers_max.is_some_and(|max| process.answered >= max)
+        });
+        if is_enough {
+            self.want_replaced(now, worker, Intent::Recycle, effects);
+        }
+    }
+
+    fn refuse_answer(&mut self, worker: Generation, id: Option<JobId>, effects: &mut Effects) {
         self.tally.refused += 1;
-        let name = self.worker_text(seat, worker);
         let what = id.map_or_else(
             || "a job, but it holds none".to_owned(),
             |id| format!("job {id}, which it does not hold"),
         );
-        effects.log(Level::Warn, format!("{name} answered for {what}"));
+        self.complain(worker, &format!("answered for {what}"), effects);
     }
 
     /// The oldest job of a worker has had its time.

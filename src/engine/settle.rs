@@ -20,7 +20,7 @@ use super::timers::Timer;
 use super::worker::{Held, Intent, Process, SlotState};
 use super::write::Then;
 use super::{Engine, Place, Seat};
-use crate::config::{BACKOFF_MAX, DELIVERIES_MAX, LATE_RESULTS};
+use crate::config::{BACKOFF_MAX, COMPLAINTS_MAX, DELIVERIES_MAX, FRAME_BYTES_MAX, LATE_RESULTS};
 use crate::model::{
     Attempt, AttemptPlace, BatchId, Cause, Charge, Exit, Generation, Job, JobId, Json, Now, Outcome,
     PoolName, Record, Standing, State, Wall, WorkerName,
@@ -32,9 +32,11 @@ use std::sync::Arc;
 /// A worker that is gone, while its last results may still come in.
 #[derive(Debug)]
 pub(super) struct Departed {
-    name: WorkerName,
+    pub(super) name: WorkerName,
     held: Vec<Held>,
     since: Wall,
+    /// What it said wrong, in messages.
+    pub(super) complaints: u64,
 }
 
 /// How a round ends.
@@ -73,6 +75,9 @@ impl Engine {
         standing.attempts += 1;
         match verdict {
             Verdict::Success { data } => {
+                if let Some(place) = self.pool_place(&held.job.pool) {
+                    self.pools[place].breaker.on_success();
+                }
                 let end = End {
                     state: State::Succeeded,
                     cause: None,
@@ -103,8 +108,9 @@ impl Engine {
         effects: &mut Effects,
     ) {
         let (retries, backoff) = self.retry_policy(job);
-        if failure.retry && standing.attempts - standing.crashes <= retries {
-            let number = standing.attempts - standing.crashes;
+        let tries = standing.attempts - standing.crashes + u32::from(Mutant::RetryOnceLess.is_on());
+        if (failure.retry || Mutant::RetryHopeless.is_on()) && tries <= retries {
+            let number = standing.attempts - standing.crashes + u32::from(Mutant::LongBackoff.is_on());
             let pause = self.chance.jitter(doubling(backoff, number, BACKOFF_MAX)).min(BACKOFF_MAX);
             let due = self.steady_wall(now) + pause;
             self.charge(now, job, standing, place, failure, Some(due), effects);
@@ -138,9 +144,11 @@ impl Engine {
             live.place = Place::Charging;
             live.standing = standing;
         }
+        self.count_failure(&job.pool, Some(failure.cause));
         let attempt = Attempt {
             place,
-            finished: now.wall,
+            // The pause is counted from here, by the same clock as its end.
+            finished: if due.is_some() { self.steady_wall(now) } else { now.wall },
             cause: failure.cause,
             error: failure.error,
             result: failure.result,
@@ -166,6 +174,7 @@ impl Engine {
         if let Some(live) = self.jobs.get_mut(&job.id) {
             live.place = Place::Ending;
         }
+        self.count_failure(&job.pool, end.cause);
         let round = end.standing.round;
         let outcome = end.outcome(now, job.id, job.batch, job.pool.clone());
         self.write(Record::Finish(outcome), Then::Finished { id: job.id, round }, effects);
@@ -181,20 +190,31 @@ impl Engine {
             return;
         };
         slot.last_exit = Some((death.exit, now.wall));
+        self.pools[seat.pool].totals.worker_exits += 1;
         self.timers.clear(Timer::Slot(seat.pool, seat.slot));
         self.timers.clear(Timer::Oldest(worker));
         log_exit(&process, death, effects);
-        let counts = Engine::counts_against_slot(&process, death.exit == Exit::Status(0));
+        let clean = death.exit == Exit::Status(0);
+        let counts = Engine::counts_against_slot(&process, clean);
+        for timer in [Timer::Age(worker), Timer::Watchdog(worker), Timer::Stable(worker)] {
+            self.timers.clear(timer);
+        }
         let held: Vec<Held> = process.held.iter().cloned().collect();
         self.settle_window(now, seat, &process, &held, death, effects);
-        let departed = Departed { name: process.name.clone(), held, since: process.oldest_since.wall };
+        let departed = Departed {
+            name: process.name.clone(),
+            held,
+            since: process.oldest_since.wall,
+            complaints: process.complaints,
+        };
         self.late.insert(worker, departed);
         self.timers.set(Timer::Late(worker), now.mono + LATE_RESULTS);
         process.held.clear();
         if Mutant::LeaveSlotEmpty.is_on() && counts {
             return;
         }
-        self.refill(now, seat, &process, counts, effects);
+        let is_bad = counts || (process.intent.is_none() && !(clean && process.answered > 0));
+        self.refill(now, seat, &process, counts, is_bad, effects);
         self.dirty.insert(seat.pool);
     }
 
@@ -224,15 +244,25 @@ impl Engine {
                 continue;
             }
             match process.intent {
-                Some(Intent::Timeout(id)) if id == one.job.id => {
+                Some(Intent::Timeout(id)) if id == one.job.id || Mutant::TimeoutChargesAll.is_on() => {
                     let limit = now.mono.since(process.oldest_since.mono);
                     self.settle_timeout(now, one, place.clone(), limit, effects);
                 }
-                Some(_) if !Mutant::ChargeStops.is_on() => self.wait_again(one.job.id, one.standing, false),
+                Some(
+                    Intent::Shutdown
+                    | Intent::Scale
+                    | Intent::Recycle
+                    | Intent::Admin
+                    | Intent::StartTimeout
+                    | Intent::Timeout(_)
+                    | Intent::Cancel,
+                ) if !Mutant::ChargeStops.is_on() => {
+                    self.wait_again(one.job.id, one.standing, false);
+                }
                 None if clean && position == 0 => self.return_delivered(now, one, place.clone(), effects),
                 None if clean => self.wait_again(one.job.id, one.standing, false),
                 None | Some(_) if single && position == 0 => {
-                    self.settle_crash(now, seat, one, place.clone(), death, effects);
+                    self.settle_crash(now, seat, one, process, death, effects);
                 }
                 None | Some(_) => {
                     let standing = Standing { alone: true, ..one.standing };
@@ -269,28 +299,34 @@ impl Engine {
         now: Now,
         seat: Seat,
         held: &Held,
-        place: AttemptPlace,
+        process: &Process,
         death: &Death,
         effects: &mut Effects,
     ) {
+        if self.pools[seat.pool].breaker.on_crash(held.job.id) {
+            self.hold_back(now, seat.pool, effects);
+        }
+        let place = AttemptPlace { worker: process.name.clone(), started: process.oldest_since.wall };
         let mut standing = held.standing;
         standing.attempts += 1;
         standing.crashes += 1;
         standing.alone = true;
         let failure = Failure {
             cause: Cause::Crash,
-            error: Some(evidence::crash_error(death.exit, death.perhaps_out_of_memory).into()),
+            error: Some(crash_error(process, death).into()),
             result: None,
             evidence: Some(evidence::death(
                 death.exit,
                 death.max_rss_kib,
-                &death.last_output,
+                if Mutant::ForgetWords.is_on() { &[] } else { &death.last_output },
                 death.perhaps_out_of_memory,
                 death.survivor,
             )),
             retry: true,
         };
-        if standing.crashes >= self.pools[seat.pool].settings.max_crashes {
+        let crashes_max =
+            self.pools[seat.pool].settings.max_crashes + u32::from(Mutant::CrashOnceMore.is_on());
+        if standing.crashes >= crashes_max {
             self.finish(now, &held.job, failure.end(State::Failed, standing, place), effects);
         } else {
             self.charge(now, &held.job, standing, place, failure, None, effects);
@@ -301,7 +337,7 @@ impl Engine {
     /// Those behind it are not counted: a worker that leaves after each job passes them on again and again.
     fn return_delivered(&mut self, now: Now, held: &Held, place: AttemptPlace, effects: &mut Effects) {
         let deliveries = self.jobs.get(&held.job.id).map_or(0, |live| live.deliveries) + 1;
-        if deliveries < DELIVERIES_MAX {
+        if deliveries < DELIVERIES_MAX + u32::from(Mutant::NeverLost.is_on()) {
             self.wait_again(held.job.id, held.standing, true);
             return;
         }
@@ -364,7 +400,7 @@ impl Engine {
         }
         // A job that is not in memory is delayed or has its outcome: the store knows which and decides.
         match self.jobs.get(&held.job.id).map(|live| (live.place, live.standing.round)) {
-            Some((_, round)) if round != held.standing.round => return,
+            Some((_, round)) if round != held.standing.round && !Mutant::MixRounds.is_on() => return,
             Some((Place::Ending, _)) => return,
             Some((Place::Waiting, _)) => {
                 if let Some(pool) = self.pool_place(&held.job.pool) {
@@ -383,6 +419,26 @@ impl Engine {
     }
 }
 
+/// Why a worker died on its only job, in one line for people.
+fn crash_error(process: &Process, death: &Death) -> String {
+    match process.intent {
+        Some(Intent::TooLarge(bytes)) => {
+            format!("its worker was killed for a frame of {bytes} bytes; {FRAME_BYTES_MAX} are allowed")
+        }
+        Some(Intent::Hung) => format!("the worker hung on it and was aborted: {}", death.exit),
+        None
+        | Some(
+            Intent::Shutdown
+            | Intent::Scale
+            | Intent::Recycle
+            | Intent::Admin
+            | Intent::StartTimeout
+            | Intent::Timeout(_)
+            | Intent::Cancel,
+        ) => evidence::crash_error(death.exit, death.perhaps_out_of_memory),
+    }
+}
+
 fn log_exit(process: &Process, death: &Death, effects: &mut Effects) {
     let (level, why) = match process.intent {
         None if death.exit == Exit::Status(0) && process.held.is_empty() => (Level::Info, String::new()),
@@ -395,6 +451,9 @@ fn log_exit(process: &Process, death: &Death, effects: &mut Effects) {
         several => format!(", holding {several} jobs"),
     };
     effects.log(level, format!("{} ended: {}{jobs}{why}", process.name, death.exit));
+    if let Some(more @ 1..) = process.complaints.checked_sub(COMPLAINTS_MAX) {
+        effects.log(Level::Warn, format!("{} had sent {more} more messages of no use", process.name));
+    }
 }
 
 impl End {

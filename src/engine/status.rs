@@ -1,11 +1,18 @@
 //! What the daemon says of itself: `ping`, `status`, `workers`.
 
 use super::Engine;
+use super::pool::Pool;
 use super::worker::{Slot, SlotState};
 use crate::config::CHUNK_JOBS_MAX;
 use crate::model::{Counts, Exit, JobId, Now, State};
-use crate::wire::control::{LastExit, Limits, PerSecond, PingReply, PoolStatus, StatusReply, WorkerRow};
+use crate::wire::control::{
+    LastExit, Limits, PerSecond, PingReply, PoolStatus, StatusReply, VoidReports, WorkerRow,
+};
 use crate::wire::timestamp;
+use std::time::Duration;
+
+/// How long `status` tells that jobs were forgotten for the size of the store.
+const SIZE_REACHED_SHOWN: Duration = Duration::from_secs(3_600);
 
 impl Engine {
     pub(super) fn ping(&self) -> PingReply {
@@ -21,8 +28,23 @@ impl Engine {
         }
     }
 
+    /// How things stand, in a line for a service manager.
+    #[must_use]
+    pub fn in_a_line(&self) -> String {
+        let workers: usize = self.pools.iter().map(Pool::ready).sum();
+        let running: u64 = self.pools.iter().map(Pool::running).sum();
+        let waiting: u64 = self.pools.iter().map(|pool| pool.counts[State::Queued]).sum();
+        let s = if workers == 1 { "" } else { "s" };
+        let stage = match (self.is_stopping(), self.is_draining()) {
+            (true, _) => "stopping, ",
+            (false, true) => "draining, ",
+            (false, false) => "",
+        };
+        format!("{stage}{workers} worker{s}, {running} running, {} queued", waiting.saturating_sub(running))
+    }
+
     pub(super) fn status(&mut self, now: Now) -> StatusReply {
-        let warnings = self.warnings();
+        let warnings = self.warnings(now);
         let mut jobs = Counts::default();
         for counts in self.orphans.values() {
             jobs.add(counts);
@@ -48,13 +70,20 @@ impl Engine {
             uptime_s: now.mono.since(self.started.mono).as_secs_f64(),
             draining: self.is_draining() || self.is_stopping(),
             jobs: jobs.into(),
+            expired: self.keeping.expired(),
+            expired_at: self.keeping.last().map(timestamp::render),
+            void_reports: VoidReports {
+                late: self.tally.late,
+                refused: self.tally.refused,
+                malformed: self.tally.malformed,
+            },
             warnings,
             pools,
         }
     }
 
     /// A pool's stored counts, with those that run told apart from those that wait.
-    fn counts_with_running(&self, place: usize) -> Counts {
+    pub(super) fn counts_with_running(&self, place: usize) -> Counts {
         let pool = &self.pools[place];
         let mut counts = pool.counts;
         // A job whose charge is being written still counts as queued in the store, and is not with a worker.
@@ -72,10 +101,16 @@ impl Engine {
     }
 
     /// What is unhealthy, a line each with what to do next.
-    fn warnings(&self) -> Vec<String> {
+    pub(super) fn warnings(&self, now: Now) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(trouble) = &self.writes.trouble {
             warnings.push(format!("{trouble}: nothing is started until it works again"));
+        }
+        if let Some(at) = self.keeping.size_reached().filter(|at| now.wall.since(*at) < SIZE_REACHED_SHOWN) {
+            warnings.push(format!(
+                "finished jobs are forgotten early, the last {} s ago: the store has reached keep_size; raise it, or fetch results sooner",
+                now.wall.since(at).as_secs()
+            ));
         }
         for pool in &self.pools {
             let name = &pool.settings.name;
@@ -84,29 +119,54 @@ impl Engine {
             } else if !self.is_stopping() && pool.ready() == 0 && pool.settings.workers > 0 {
                 warnings.push(format!("pool {name}: no worker is ready; see pushpullctl workers"));
             }
-            if pool.unsuited {
-                let (kind, cure) = if pool.settings.is_builtin() {
-                    ("data", "give the pool a command")
-                } else {
-                    ("run", "remove the pool's command")
-                };
+            if let Some(warning) = self.unsuited_warning(pool) {
+                warnings.push(warning);
+            }
+            if pool.breaker.is_open() {
                 warnings.push(format!(
-                    "pool {name} has jobs with {kind}, which its workers cannot run: {cure} and restart, or cancel them"
+                    "pool {name}: its workers end too often, and only one at a time is tried: see pushpullctl workers, mend them, then pushpullctl restart {name}"
                 ));
             }
             if pool.paused {
                 warnings.push(format!("pool {name} is paused: pushpullctl resume {name}"));
             }
         }
-        for (name, counts) in &self.orphans {
-            let waiting = counts.unfinished();
-            if waiting > 0 {
-                warnings.push(format!(
-                    "{waiting} jobs wait for pool {name}, which is not configured: add [pools.{name}] and restart, or cancel them: pushpullctl cancel --pool {name}"
-                ));
-            }
-        }
+        warnings.extend(self.orphan_warnings());
         warnings
+    }
+
+    /// Jobs whose pool is not configured wait until it is again.
+    pub(super) fn orphan_warnings(&self) -> impl Iterator<Item = String> + '_ {
+        self.orphans.iter().filter(|(_, counts)| counts.unfinished() > 0).map(|(name, counts)| {
+            let waiting = counts.unfinished();
+            format!(
+                "{waiting} jobs wait for pool {name}, which is not configured: add [pools.{name}] and restart, or cancel them: pushpullctl cancel --pool {name}"
+            )
+        })
+    }
+
+    /// Jobs that their pool cannot run wait until it can.
+    pub(super) fn unsuited_warning(&self, pool: &Pool) -> Option<String> {
+        if !pool.unsuited {
+            return None;
+        }
+        let name = &pool.settings.name;
+        // What has been fetched is known: everything else that is queued was found unfit, once all has been looked at.
+        let in_memory = self.jobs.values().filter(|live| live.job.pool == *name).count() as u64;
+        let unfit = pool.counts[State::Queued].saturating_sub(in_memory);
+        let many = match (pool.is_all_fetched(), unfit) {
+            (true, 0) => return None,
+            (true, unfit) => format!("{unfit} jobs"),
+            (false, _) => "jobs".to_owned(),
+        };
+        let (kind, cure) = if pool.settings.is_builtin() {
+            ("data", "give the pool a command")
+        } else {
+            ("run", "remove the pool's command")
+        };
+        Some(format!(
+            "pool {name} has {many} with {kind}, which its workers cannot run: {cure} and restart, or cancel them"
+        ))
     }
 
     pub(super) fn worker_rows(&self, now: Now) -> Vec<WorkerRow> {
@@ -132,6 +192,7 @@ fn worker_row(now: Now, pool: &str, at: usize, slot: &Slot) -> WorkerRow {
     let state = match (&slot.state, process) {
         (_, Some(process)) => process.state(),
         (SlotState::Backoff, None) => "backoff",
+        (SlotState::Held, None) => "held",
         (SlotState::Retired, None) => "retired",
         (SlotState::Vacant | SlotState::Filled(_), None) => "vacant",
     };

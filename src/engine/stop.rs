@@ -7,7 +7,7 @@ use super::event::{Effect, Effects};
 use super::lifecycle::Haste;
 use super::timers::Timer;
 use super::worker::{Intent, Slot, SlotState};
-use crate::model::{Generation, Now, State};
+use crate::model::{Generation, Now};
 use log::Level;
 
 /// How far the daemon is on its way out.
@@ -33,7 +33,8 @@ pub(super) enum Force {
 }
 
 impl Engine {
-    pub(super) fn is_stopping(&self) -> bool {
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
         match self.stage {
             Stage::Serving { .. } => false,
             Stage::Stopping(_) | Stage::Left => true,
@@ -96,7 +97,7 @@ impl Engine {
         }
         for (place, pool) in self.pools.iter_mut().enumerate() {
             for (at, slot) in pool.slots.iter_mut().enumerate() {
-                if matches!(slot.state, SlotState::Backoff) {
+                if matches!(slot.state, SlotState::Backoff | SlotState::Held) {
                     slot.state = SlotState::Vacant;
                     let at = u32::try_from(at).expect("a pool has fewer than 2^32 slots");
                     self.timers.clear(Timer::Slot(place, at));
@@ -116,10 +117,14 @@ impl Engine {
         };
         let workers = self.pools.iter().flat_map(|pool| &pool.slots).filter_map(Slot::process).count();
         let unwritten = !self.writes.is_empty();
-        if workers > 0 || (unwritten && self.writes.trouble.is_none()) {
+        if workers > 0 || self.writes.are_under_way() {
             return;
         }
-        if self.writes.trouble.is_none() && self.tell_last_news(now, effects) {
+        if self.writes.trouble.is_none() {
+            self.tell_last_news(now, effects);
+        }
+        // The store answers every question, if only with an error.
+        if !self.asks.pending.is_empty() {
             return;
         }
         self.stage = Stage::Left;
@@ -143,7 +148,8 @@ impl Engine {
         if self.jobs.len() > left {
             return;
         }
-        if self.pools.iter().all(|pool| pool.paused || pool.counts[State::Queued] == 0) {
+        // Jobs that their pool cannot run stay in the store, and are not waited for.
+        if self.pools.iter().all(|pool| pool.paused || pool.is_worked_off()) {
             effects.log(Level::Info, "drained: everything queued is worked off");
             self.stop_all(now, Force::Drain, effects);
         }

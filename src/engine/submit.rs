@@ -5,7 +5,7 @@
 //! key by a digest of what was said, however it was cut into chunks.
 
 use super::Engine;
-use super::ask::store_refusal;
+use super::ask::{Asked, store_refusal};
 use super::event::{Client, Effects};
 use super::intake::{bad_job, digest_jobs, limit};
 use super::mutant::Mutant;
@@ -13,8 +13,8 @@ use super::timers::Timer;
 use super::write::Then;
 use crate::config::{RECENT_SUBMITS_MAX, SUBMIT_SILENCE, SUBMITS_MAX};
 use crate::model::{
-    After, BatchHead, BatchId, Chunk, ChunkFate, Context, Job, JobId, Now, PoolName, Record, Recovered,
-    StoreError, Submitted,
+    After, BatchHead, BatchId, Chunk, ChunkFate, Context, Job, JobId, Now, PoolName, Query, Record,
+    Recovered, StoreError, Submitted,
 };
 use crate::wire::control::{Code, Refusal, SubmitReply, id_ranges};
 use crate::wire::job::{Defaults, JobError};
@@ -67,6 +67,34 @@ struct Recent {
     submitted: Submitted,
 }
 
+impl Open {
+    fn new(batch: BatchId, client: Client, said: &Submission, now: Now) -> Open {
+        let digest = digest_head(said);
+        Open {
+            batch,
+            expect: 0,
+            jobs: 0,
+            chunk_first: 0,
+            defaults: Defaults::default(),
+            context: said.context.clone(),
+            submitted: now.wall,
+            digest_before: digest.clone(),
+            digest,
+            repeats: None,
+            last: said.last,
+            delays: BTreeMap::new(),
+            clients: vec![client],
+        }
+    }
+
+    /// Takes a chunk of a submit that is only compared with a complete one.
+    pub(super) fn take_repeated(&mut self, said: &Submission) {
+        digest_jobs(&mut self.digest, said);
+        self.chunk_first = self.jobs;
+        self.jobs += said.jobs.len() as u64;
+    }
+}
+
 impl std::fmt::Debug for Open {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Open")
@@ -92,6 +120,11 @@ impl Submits {
         }
     }
 
+    /// Jobs of submits that are not complete.
+    pub(super) fn jobs_under_way(&self) -> u64 {
+        self.open.values().filter(|open| open.repeats.is_none()).map(|open| open.jobs).sum()
+    }
+
     fn take_batch(&mut self) -> BatchId {
         let batch = self.next_batch;
         self.next_batch.0 += 1;
@@ -110,8 +143,43 @@ impl Engine {
         } else {
             self.go_on_with_submit(now, client, said, effects)
         };
-        if let Err(refusal) = taken {
-            effects.reply(client, Reply::Refused(refusal));
+        let Err(refusal) = taken else {
+            return;
+        };
+        match &said.key {
+            // Its reply may have been lost, and whatever speaks against it now did not then.
+            Some(key) if said.chunk == 0 => {
+                let asked = Asked::Resubmit { client, said: Box::new(said.clone()), refusal };
+                self.ask(Query::Submit(key.clone()), asked, effects);
+            }
+            Some(_) | None => effects.reply(client, Reply::Refused(refusal)),
+        }
+    }
+
+    /// A submit that is refused is taken all the same if it only repeats one that is complete.
+    pub(super) fn on_known_submit(
+        &mut self,
+        now: Now,
+        client: Client,
+        said: &Submission,
+        refusal: Box<Refusal>,
+        known: Option<(u128, Submitted)>,
+        effects: &mut Effects,
+    ) {
+        let key = said.key.clone().unwrap_or_default();
+        let mut open = Open::new(self.submits.next_batch, client, said, now);
+        open.take_repeated(said);
+        match known {
+            // Whatever else is under way under its key.
+            Some((digest, submitted)) if said.last && open.digest.digest128() == digest => {
+                effects.reply(client, Reply::Submitted(submit_reply(&submitted)));
+            }
+            Some(known) if !self.submits.open.contains_key(&key) => {
+                self.submits.take_batch();
+                open.repeats = Some(known);
+                self.put_chunk(now, key, open, None, Vec::new(), effects);
+            }
+            Some(_) | None => effects.reply(client, Reply::Refused(refusal)),
         }
     }
 
@@ -140,26 +208,13 @@ impl Engine {
             None => Defaults::default(),
             Some(raw) => Defaults::parse(raw).map_err(|error| bad_job(error, None))?,
         };
-        let digest = digest_head(said);
-        let open = Open {
-            batch,
-            expect: 0,
-            jobs: 0,
-            chunk_first: 0,
-            defaults,
-            context: said.context.clone(),
-            submitted: now.wall,
-            digest_before: digest.clone(),
-            digest,
-            repeats: None,
-            last: said.last,
-            delays: BTreeMap::new(),
-            clients: vec![client],
-        };
+        // Delays are counted from here, and go by a clock that nobody sets.
+        let submitted = self.steady_wall(now);
+        let open = Open { defaults, submitted, ..Open::new(batch, client, said, now) };
         let head = BatchHead {
             name: said.into.clone().or_else(|| said.name.clone()),
             join: said.into.is_some(),
-            submitted: now.wall,
+            submitted,
             context: said.context.clone(),
         };
         let (open, jobs) = self.take_jobs(open, said)?;
@@ -249,10 +304,14 @@ impl Engine {
         let repeats = open.repeats.is_some();
         let chunk = Chunk {
             batch: open.batch,
-            key: key.clone(),
+            key: if Mutant::ForgetKey.is_on() {
+                format!("{key} {}", open.batch.0).into()
+            } else {
+                key.clone()
+            },
             head,
             jobs,
-            last: open.last.then(|| open.digest.digest128()),
+            last: (open.last || Mutant::RevealEarly.is_on()).then(|| open.digest.digest128()),
         };
         if Mutant::AcknowledgeEarly.is_on() {
             acknowledge_early(&open, &chunk, effects);
@@ -302,7 +361,8 @@ impl Engine {
                         format!("no earlier job of this submit has the key or name {label:?}")
                     }
                 };
-                let error = JobError { field: Some("after".to_owned()), message: what, hint: None };
+                let error =
+                    JobError { field: Some("after".to_owned()), message: what, hint: None, limit: None };
                 self.discard(key, &Reply::Refused(bad_job(error, Some(index))), effects);
             }
         }
@@ -350,7 +410,7 @@ impl Engine {
             for client in std::mem::take(&mut open.clients) {
                 effects.reply(client, Reply::Expect(expect));
             }
-        } else if open.digest.digest128() == digest {
+        } else if open.digest.digest128() == digest || Mutant::IgnoreConflict.is_on() {
             self.complete(now, key, submitted, effects);
         } else {
             let refusal = key_conflict(key, submitted.batch);
@@ -373,7 +433,7 @@ impl Engine {
 
     pub(super) fn on_silence(&mut self, batch: BatchId, effects: &mut Effects) {
         let silent = self.submits.open.iter().find(|(_, open)| open.batch == batch);
-        if let Some(key) = silent.map(|(key, _)| key.clone()) {
+        if let Some(key) = silent.map(|(key, _)| key.clone()).filter(|_| !Mutant::KeepSilent.is_on()) {
             self.discard(&key, &Reply::Refused(chunk_expected(0)), effects);
         }
     }

@@ -15,6 +15,16 @@ pub(super) enum Timer {
     Oldest(Generation),
     /// A dead worker's results need not be read any longer.
     Late(Generation),
+    /// A worker is old enough to be replaced.
+    Age(Generation),
+    /// A busy worker has perhaps been silent for too long.
+    Watchdog(Generation),
+    /// A worker that became ready while starts are held back has been so for long enough.
+    Stable(Generation),
+    /// The next of a pool's starts that are held back is tried.
+    Probe(usize),
+    /// How much memory a pool's workers have is looked at.
+    Measure(usize),
     /// A pool's next delayed job is due.
     Due(usize),
     /// Records that could not be written are tried again.
@@ -25,6 +35,8 @@ pub(super) enum Timer {
     Wait(Client),
     /// A waiting request may look at the store again.
     Look(Client),
+    /// Finished jobs may have been kept for long enough.
+    Expire,
     /// Running jobs have had their time.
     Drain,
 }
@@ -59,6 +71,15 @@ impl Timers {
 
     pub(super) fn is_set(&self, timer: Timer) -> bool {
         self.at.contains_key(&timer)
+    }
+
+    /// Batches whose client is waited for.
+    pub(super) fn silent_batches(&self) -> Vec<BatchId> {
+        let batches = self.at.keys().filter_map(|timer| match timer {
+            Timer::Silence(batch) => Some(*batch),
+            _ => None,
+        });
+        batches.collect()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Mono> {

@@ -6,6 +6,7 @@
 use super::Engine;
 use super::ask::{Asked, not_found, store_refusal};
 use super::event::{Client, Effects};
+use super::mutant::Mutant;
 use super::timers::Timer;
 use crate::config::{LOOK_AGAIN, PAGE_ROWS_MAX, WAITERS_MAX};
 use crate::model::{
@@ -107,13 +108,8 @@ impl Engine {
             Ok(Answer::Counts { counts, batch }) => {
                 waiter.counts = Some(counts);
                 waiter.batch = batch;
-                if let Some(rows) = &waiter.rows {
-                    let query = Query::Finished {
-                        select: waiter.select.clone(),
-                        after: rows.after,
-                        limit: rows.limit,
-                    };
-                    self.ask(query, Asked::Rows(client), effects);
+                if let Some(after) = waiter.rows.as_ref().map(|rows| rows.after) {
+                    self.look_behind(client, after, effects);
                 } else if counts.unfinished() == 0 || waiter.over {
                     self.answer_wait(client, effects);
                 } else {
@@ -122,7 +118,10 @@ impl Engine {
             }
             Ok(Answer::Finished { rows, next, end }) => {
                 let done = waiter.is_done() && end;
-                if !rows.is_empty() || done || waiter.over {
+                if rows.is_empty() && !end && !waiter.over {
+                    // None of those in this piece of the log was meant: on to the next.
+                    self.look_behind(client, next, effects);
+                } else if !rows.is_empty() || done || waiter.over {
                     let records = rows.iter().map(|row| record::render(row, Parts::Result)).collect();
                     self.end_wait(client);
                     let next = finish_cursor_json(next);
@@ -140,6 +139,7 @@ impl Engine {
                 | Answer::Ids { .. }
                 | Answer::Job { .. }
                 | Answer::Batches { .. }
+                | Answer::Submit(_)
                 | Answer::Audit { .. }),
             ) => unreachable!("a waiting request asks for counts and finished jobs, not {other:?}"),
             Err(error) => {
@@ -148,6 +148,19 @@ impl Engine {
                 effects.reply(client, store_refusal(&error));
             }
         }
+    }
+
+    /// Asks for the rows behind `after`.
+    fn look_behind(&mut self, client: Client, after: FinishCursor, effects: &mut Effects) {
+        let Some(waiter) = self.asks.waiters.get_mut(&client) else {
+            return;
+        };
+        let Some(rows) = &mut waiter.rows else {
+            return;
+        };
+        rows.after = after;
+        let query = Query::Finished { select: waiter.select.clone(), after, limit: rows.limit };
+        self.ask(query, Asked::Rows(client), effects);
     }
 
     fn keep_waiting(&mut self, now: Now, client: Client, effects: &mut Effects) {
@@ -203,7 +216,7 @@ impl Engine {
         let Some(waiter) = self.asks.waiters.get_mut(&client) else {
             return;
         };
-        waiter.over = true;
+        waiter.over = !Mutant::ForgetReply.is_on();
         if waiter.looking {
             return;
         }
@@ -224,6 +237,9 @@ impl Engine {
         let done = waiter.is_done();
         let counts = self.waiter_counts(waiter);
         self.end_wait(client);
+        if Mutant::ReplyTwice.is_on() {
+            effects.reply(client, Reply::Wait(WaitReply { done, counts }));
+        }
         effects.reply(client, Reply::Wait(WaitReply { done, counts }));
     }
 
@@ -251,9 +267,8 @@ impl Engine {
         self.timers.clear(Timer::Look(client));
     }
 
-    /// Has those who wait look once more if something has changed since they looked. True while some answer of the
-    /// store is still to come.
-    pub(super) fn tell_last_news(&mut self, now: Now, effects: &mut Effects) -> bool {
+    /// Has those who wait look once more if something has changed since they looked.
+    pub(super) fn tell_last_news(&mut self, now: Now, effects: &mut Effects) {
         let behind: Vec<Client> = self
             .asks
             .waiters
@@ -264,7 +279,6 @@ impl Engine {
         for client in behind {
             self.look(now, client, effects);
         }
-        !self.asks.pending.is_empty()
     }
 
     /// The daemon leaves: who waits gets what is known.

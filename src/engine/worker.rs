@@ -22,6 +22,8 @@ pub(super) struct Slot {
     /// Unasked ends in a row without a stable worker in between.
     pub(super) failures: u32,
     pub(super) last_exit: Option<(Exit, Wall)>,
+    /// Its worker is being replaced by plan, and the successor is not ready yet.
+    pub(super) replacing: bool,
 }
 
 /// Who fills a slot.
@@ -32,6 +34,8 @@ pub(super) enum SlotState {
     Vacant,
     /// Nobody until the slot's timer fires.
     Backoff,
+    /// Nobody until the pool's breaker lets it go.
+    Held,
     /// Nobody any more: its worker ended, and `restart` is "never".
     Retired,
     Filled(Box<Process>),
@@ -69,12 +73,22 @@ pub(super) enum Phase {
 pub(super) enum Intent {
     /// The daemon stops.
     Shutdown,
+    /// The pool has more workers than it is to have.
+    Scale,
+    /// It has reached its age, its number of jobs or its memory.
+    Recycle,
+    /// Somebody wants it replaced.
+    Admin,
+    /// It says nothing. This charges like a crash.
+    Hung,
     /// It was not ready in time. This counts against the slot.
     StartTimeout,
     /// This job took longer than its limit.
     Timeout(JobId),
     /// Its oldest job has been cancelled.
     Cancel,
+    /// It sent a frame of so many bytes. Nobody asked for this end: it is charged as a crash.
+    TooLarge(usize),
 }
 
 impl Intent {
@@ -82,9 +96,14 @@ impl Intent {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Intent::Shutdown => "the daemon stops",
+            Intent::Scale => "the pool is made smaller",
+            Intent::Recycle => "it has reached its limit",
+            Intent::Admin => "it is restarted",
+            Intent::Hung => "it hangs",
             Intent::StartTimeout => "it was not ready in time",
             Intent::Timeout(_) => "its job took too long",
             Intent::Cancel => "its job was cancelled",
+            Intent::TooLarge(_) => "it sent a frame that is too large",
         }
     }
 }
@@ -97,6 +116,12 @@ pub(super) struct Process {
     pub(super) pid: Option<u32>,
     pub(super) phase: Phase,
     pub(super) intent: Option<Intent>,
+    /// It is to be replaced, for this reason, when its turn comes.
+    pub(super) replace: Option<Intent>,
+    /// Answers after which it is replaced.
+    pub(super) answers_max: Option<u64>,
+    /// When it last said something, or became busy.
+    pub(super) heard: Mono,
     pub(super) born: Mono,
     pub(super) ready_at: Option<Mono>,
     /// Unanswered jobs in the order in which they were sent.
@@ -106,6 +131,8 @@ pub(super) struct Process {
     pub(super) oldest_since: Now,
     pub(super) credit: Credit,
     pub(super) answered: u64,
+    /// What it said wrong, in messages.
+    pub(super) complaints: u64,
 }
 
 /// A job that a worker holds.
@@ -150,14 +177,14 @@ impl Process {
 impl Slot {
     pub(super) fn process(&self) -> Option<&Process> {
         match &self.state {
-            SlotState::Vacant | SlotState::Backoff | SlotState::Retired => None,
+            SlotState::Vacant | SlotState::Backoff | SlotState::Held | SlotState::Retired => None,
             SlotState::Filled(process) => Some(process),
         }
     }
 
     pub(super) fn process_mut(&mut self) -> Option<&mut Process> {
         match &mut self.state {
-            SlotState::Vacant | SlotState::Backoff | SlotState::Retired => None,
+            SlotState::Vacant | SlotState::Backoff | SlotState::Held | SlotState::Retired => None,
             SlotState::Filled(process) => Some(process),
         }
     }

@@ -11,7 +11,6 @@ use crate::config::{UNWRITTEN_BYTES_MAX, UNWRITTEN_RECORDS_MAX, WRITE_AGAIN};
 use crate::model::{
     Applied, BatchId, Generation, JobId, Move, Now, PoolName, Record, Standing, State, StoreError, Wall,
 };
-use crate::wire::reply::Reply;
 use log::Level;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,8 +45,10 @@ pub(super) enum Then {
     Changed(Client),
     Promoted(usize),
     Released,
+    /// Finished jobs were forgotten.
+    Expired(super::keep::Reason),
     Paused {
-        client: Option<Client>,
+        client: Client,
         pool: PoolName,
         paused: bool,
     },
@@ -73,7 +74,18 @@ impl Writes {
     /// Whether so much is unwritten that nothing new should be begun.
     pub(super) fn are_full(&self) -> bool {
         let too_many = self.pending.len() >= UNWRITTEN_RECORDS_MAX || self.bytes >= UNWRITTEN_BYTES_MAX;
-        self.trouble.is_some() || too_many
+        (self.trouble.is_some() && !Mutant::SendUnwritable.is_on()) || too_many
+    }
+
+    /// Whether the store has still to say what became of some record.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.pending.len() > self.failed.len()
+    }
+
+    /// Whether so many bytes are on their way into the store that no more requests should be read. Not while the
+    /// store refuses: then requests are answered, and submits with a refusal.
+    fn are_choked(&self) -> bool {
+        self.trouble.is_none() && self.bytes >= UNWRITTEN_BYTES_MAX
     }
 
     fn put(&mut self, ticket: Ticket, record: Arc<Record>, then: Then) {
@@ -93,6 +105,12 @@ impl Writes {
 }
 
 impl Engine {
+    /// Whether requests should wait until the store has caught up.
+    #[must_use]
+    pub fn is_choked(&self) -> bool {
+        self.writes.are_choked()
+    }
+
     pub(super) fn next_ticket(&mut self) -> Ticket {
         self.writes.next += 1;
         Ticket(self.writes.next)
@@ -155,14 +173,29 @@ impl Engine {
             None => self.orphans.entry(moved.pool.clone()).or_default(),
         };
         if let Some(from) = moved.from {
-            counts[from] = counts[from].saturating_sub(moved.jobs);
+            let jobs = if Mutant::MiscountMoves.is_on() { 0 } else { moved.jobs };
+            counts[from] = counts[from].saturating_sub(jobs);
+        }
+        let is_released = (moved.from, moved.to) == (Some(State::Blocked), Some(State::Delayed));
+        if let (Some(place), true) = (place, is_released) {
+            // Only the store knows when they are due: asking it to promote tells.
+            self.timers.set_if_sooner(Timer::Due(place), now.mono);
         }
         if let Some(to) = moved.to {
             counts[to] += moved.jobs;
-            let ended = matches!(to, State::Succeeded | State::Failed | State::Cancelled);
-            if let (Some(place), true) = (place, ended) {
-                self.pools[place].rate.add(now.mono.0, moved.jobs);
+        }
+        if let Some(place) = place {
+            let pool = &mut self.pools[place];
+            if moved.from.is_none() {
+                pool.totals.submitted += moved.jobs;
             }
+            if let Some(ended) = moved.to.filter(|to| to.is_finished()) {
+                pool.rate.add(now.mono.0, moved.jobs);
+                *pool.totals.finished.entry(ended).or_default() += moved.jobs;
+            }
+        }
+        if moved.to.is_some_and(State::is_finished) {
+            self.note_for_expiry(now);
         }
     }
 
@@ -204,14 +237,13 @@ impl Engine {
                 self.writes.releases = applied.releases;
                 self.release_ends(now, effects);
             }
+            Then::Expired(reason) => self.on_expired(now, reason, &applied, effects),
             Then::Paused { client, pool, paused } => {
                 if let Some(place) = self.pool_place(&pool) {
                     self.pools[place].paused = paused;
                     self.dirty.insert(place);
                 }
-                if let Some(client) = client {
-                    effects.reply(client, Reply::Done);
-                }
+                self.on_pool_paused(client, None, effects);
             }
         }
     }
@@ -274,9 +306,7 @@ impl Engine {
             // A pause that is not durable is not acknowledged.
             Then::Paused { client, .. } => {
                 self.writes.take(ticket);
-                if let Some(client) = client {
-                    effects.reply(client, super::ask::store_refusal(error));
-                }
+                self.on_pool_paused(client, Some(error.clone()), effects);
             }
             Then::Reserved(_)
             | Then::Discarded
@@ -285,7 +315,8 @@ impl Engine {
             | Then::Cancelled { .. }
             | Then::Changed(_)
             | Then::Promoted(_)
-            | Then::Released => {
+            | Then::Released
+            | Then::Expired(_) => {
                 self.writes.failed.insert(ticket);
             }
         }
