@@ -20,6 +20,7 @@ pub use crate::model::{
     Stub, Word,
 };
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What survives. One thread owns it.
 pub trait Store: Send {
@@ -57,6 +58,15 @@ pub trait Store: Send {
     /// # Errors
     /// When the file cannot be opened again.
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        Ok(None)
+    }
+
+    /// A handle for audits, which look at everything and last: it answers with an error soon after `stop` is set.
+    ///
+    /// # Errors
+    /// When the file cannot be opened again.
+    fn auditor(&self, stop: Arc<AtomicBool>) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        drop(stop);
         Ok(None)
     }
 

@@ -30,6 +30,7 @@ rules! {
     a_late_submit_with_lower_ids_is_still_fetched
     the_first_outcome_of_a_round_wins
     a_charged_job_keeps_its_place
+    a_late_success_counts_what_was_charged_meanwhile
     a_delayed_job_waits_for_its_time
     a_retried_job_opens_a_new_round
     a_success_starts_those_that_wait
@@ -125,6 +126,8 @@ fn a_resend_of_a_complete_submit_changes_nothing(mut subject: Subject) {
         let applied = subject.apply(vec![again]);
         let digest = 1_u128 << 70 | 7;
         assert_eq!(applied.chunks, [ChunkFate::Repeated { digest, submitted: submitted.clone() }]);
+        let known = Some((digest, submitted.clone()));
+        assert_eq!(subject.query(&Query::Submit("key-1".into())), Answer::Submit(known));
         assert!(applied.moves.is_empty());
     }
     assert_eq!(subject.counts(vec![Word::All]).total(), 2);
@@ -233,6 +236,18 @@ fn the_first_outcome_of_a_round_wins(mut subject: Subject) {
     assert_eq!(applied.finishes, [true, false, false, false]);
     assert_eq!(subject.state(1), State::Failed);
     assert_eq!(subject.counts(vec![Word::All])[State::Failed], 1);
+}
+
+fn a_late_success_counts_what_was_charged_meanwhile(mut subject: Subject) {
+    subject.apply(vec![submit(1, vec![job(1, 1)])]);
+    for attempts in 1..=2 {
+        let standing = Standing { attempts, ..Standing::default() };
+        subject.apply(vec![charge(&job(1, 1), standing, 10, Some(500))]);
+    }
+    subject.apply(vec![finish(&job(1, 1), State::Succeeded)]);
+    let Answer::Job { row, attempts } = subject.query(&Query::Job(JobId(1))) else { panic!("not a job") };
+    assert_eq!((row.state, attempts.len()), (State::Succeeded, 2));
+    assert_eq!(row.outcome.map(|outcome| outcome.standing.attempts), Some(3));
 }
 
 fn a_charged_job_keeps_its_place(mut subject: Subject) {

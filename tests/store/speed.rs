@@ -41,3 +41,34 @@ fn speed_of_sqlite() {
 fn speed_of_memory() {
     measure(Subject::memory(), "memory");
 }
+
+/// How long an audit lasts, and what it takes of memory, beside a million jobs, half of them done.
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_an_audit() {
+    const MANY: u64 = 1_000_000;
+    let mut subject = Subject::sqlite();
+    let chunks = MANY / COMMIT;
+    for n in 0..chunks {
+        let jobs = (n * COMMIT + 1..=(n + 1) * COMMIT).map(|id| job(id, 1)).collect();
+        subject.apply(vec![chunk(1, (n == 0).then(|| head(None, false)), jobs, n + 1 == chunks)]);
+        if n >= chunks / 2 {
+            let ids = (n - chunks / 2) * COMMIT + 1..=(n - chunks / 2 + 1) * COMMIT;
+            subject.apply(ids.map(|id| finish(&job(id, 1), State::Succeeded)).collect());
+        }
+    }
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+        status.lines().find(|line| line.starts_with("VmRSS")).map(str::to_owned)
+    };
+    let mut auditor =
+        subject.store.auditor(std::sync::Arc::default()).expect("opened").expect("there is one");
+    let before = resident();
+    let start = Instant::now();
+    let answer = auditor.query(&pushpull::store::Query::Audit).expect("readable");
+    eprintln!("audit of {MANY} jobs: {:?}; before {before:?}, after {:?}", start.elapsed(), resident());
+    assert!(
+        matches!(answer, pushpull::store::Answer::Audit { counts, .. } if counts.total() == MANY),
+        "{answer:?}"
+    );
+}

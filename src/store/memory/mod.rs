@@ -144,6 +144,29 @@ impl MemoryStore {
         }
     }
 
+    /// A daemon starts at this time: after the clock was set back, no job waits longer than its delay or the pause
+    /// before its next attempt. A store on disk does this by itself; the simulator's clocks are invented.
+    pub fn shorten_delays(&mut self, now: Wall) {
+        let timed = self.jobs.iter().filter_map(|(id, entry)| Some((*id, entry.due?)));
+        let timed: Vec<(JobId, Wall)> = timed.collect();
+        for (id, due) in timed {
+            let entry = self.jobs.get_mut(&id).expect("it was just seen");
+            let begun = match entry.attempts.last() {
+                Some((standing, attempt)) if standing.round == entry.standing.round => attempt.finished,
+                Some(_) | None => entry.job.submitted,
+            };
+            if begun > now {
+                let sooner = now + due.since(begun);
+                entry.due = Some(sooner);
+                if entry.state == State::Delayed {
+                    let job = Arc::clone(&entry.job);
+                    self.unqueue(&job, Some(due));
+                    self.delay(&job, sooner);
+                }
+            }
+        }
+    }
+
     /// Puts a queued job where a fetch finds it.
     fn enqueue(&mut self, job: &Job, turn: &mut Turn) {
         self.pools.entry(job.pool.clone()).or_default().ready.insert((Reverse(job.priority), job.id));

@@ -21,6 +21,7 @@ impl MemoryStore {
             Query::Batches { after, limit } => Ok(self.batch_rows(*after, *limit)),
             Query::Counts(select) => self.counts(select),
             Query::Recent(limit) => Ok(self.recent(*limit)),
+            Query::Submit(key) => Ok(Answer::Submit(self.submits.get(key).cloned())),
             Query::Audit => Ok(self.audit()),
         }
     }

@@ -53,9 +53,10 @@ impl MemoryStore {
         let due = entry.due.take();
         turn.moved(&job.pool, job.batch, Some(entry.state), Some(outcome.state), 1);
         entry.state = outcome.state;
-        entry.standing = outcome.standing;
+        let standing = outcome.standing_after(entry.standing);
+        entry.standing = standing;
         self.bytes += scope::outcome_weight(outcome) as u64;
-        let outcome = Outcome { batch: job.batch, pool: job.pool.clone(), ..outcome.clone() };
+        let outcome = Outcome { batch: job.batch, pool: job.pool.clone(), standing, ..outcome.clone() };
         let state = outcome.state;
         entry.ended = Some(Box::new(Ended { outcome, commit: self.commit + 1 }));
         turn.finished.push(job.id);

@@ -1,21 +1,25 @@
 //! Proves that the sums match: every kept job stands in exactly one state, the counters say the same as the rows,
 //! and every waiting job lies where a fetch finds it.
 
-use super::codec::{get_state, num, sql};
+use super::codec::{get_state, num};
 use super::hidden::Hidden;
 use crate::model::{Answer, Counts, State};
+use crate::store::StoreError;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Differences that are spelled out.
 const DIFFERENCES_SHOWN: usize = 100;
+/// Ids that are looked at before it is asked whether to go on.
+const PIECE_IDS: i64 = 100_000;
 
 /// Jobs by batch, pool and state.
 type Sums = BTreeMap<(u64, i64, State), u64>;
 
 /// Looks through everything, in the transaction that the caller has begun.
-pub(super) fn audit(db: &Connection, hidden: &Hidden) -> rusqlite::Result<Answer> {
-    let mut audit = Audit { db, differences: Vec::new(), hushed: 0 };
+pub(super) fn audit(db: &Connection, hidden: &Hidden, stop: &AtomicBool) -> Result<Answer, StoreError> {
+    let mut audit = Audit { db, stop, differences: Vec::new(), hushed: 0 };
     let rows = audit.rows(hidden)?;
     let counters = audit.counters()?;
     audit.compare(&rows, &counters)?;
@@ -31,6 +35,7 @@ pub(super) fn audit(db: &Connection, hidden: &Hidden) -> rusqlite::Result<Answer
 
 struct Audit<'a> {
     db: &'a Connection,
+    stop: &'a AtomicBool,
     differences: Vec<String>,
     hushed: u64,
 }
@@ -52,7 +57,7 @@ impl Audit<'_> {
     }
 
     /// Counts the rows themselves, batch 0 being the whole pool.
-    fn rows(&mut self, hidden: &Hidden) -> rusqlite::Result<Sums> {
+    fn rows(&mut self, hidden: &Hidden) -> Result<Sums, StoreError> {
         let text = "SELECT job.id, job.batch, job.pool, coalesce(outcome.state, side.state, 0),
                 outcome.id IS NOT NULL AND side.id IS NOT NULL,
                 outcome.id IS NOT NULL OR side.id IS NOT NULL OR EXISTS (
@@ -64,6 +69,7 @@ impl Audit<'_> {
         let mut found = find.query([])?;
         let mut sums = Sums::new();
         while let Some(row) = found.next()? {
+            self.go_on()?;
             let id = num(row.get(0)?);
             if hidden.end_of(id).is_some() {
                 continue;
@@ -110,14 +116,32 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn outcomes_without_jobs(&mut self) -> rusqlite::Result<()> {
-        let text = "SELECT id FROM outcome WHERE id NOT IN (SELECT id FROM job) LIMIT ?1";
+    /// Looks in pieces, so that it can be stopped in between.
+    fn outcomes_without_jobs(&mut self) -> Result<(), StoreError> {
         let db = self.db;
+        let text = "SELECT id FROM outcome WHERE id BETWEEN ?1 AND ?2 AND id NOT IN (SELECT id FROM job)";
         let mut find = db.prepare(text)?;
-        let mut found = find.query([sql(DIFFERENCES_SHOWN as u64)])?;
-        while let Some(row) = found.next()? {
-            let id = num(row.get(0)?);
-            self.differ(format!("there is an outcome for job {id}, which is not kept"));
+        let mut next = db.prepare("SELECT min(id) FROM outcome WHERE id >= ?1")?;
+        let mut from = i64::MIN;
+        while let Some(first) = next.query_row([from], |row| row.get::<_, Option<i64>>(0))? {
+            self.go_on()?;
+            let last = first.saturating_add(PIECE_IDS);
+            let mut found = find.query([first, last])?;
+            while let Some(row) = found.next()? {
+                let id = num(row.get(0)?);
+                self.differ(format!("there is an outcome for job {id}, which is not kept"));
+            }
+            if last == i64::MAX {
+                break;
+            }
+            from = last + 1;
+        }
+        Ok(())
+    }
+
+    fn go_on(&self) -> Result<(), StoreError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(StoreError::Io("the audit was broken off, for the daemon stops".to_owned()));
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ impl Work<'_> {
             return Ok(false);
         }
         let id = sql(outcome.id.0);
-        let standing = outcome.standing;
+        let standing = outcome.standing_after(found.standing);
         let worker = outcome.last.as_ref().map(|place| place.worker.to_string());
         let inserted = self.run(
             "INSERT OR IGNORE INTO outcome VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",

@@ -9,8 +9,15 @@ use crate::model::{BatchId, BatchRow, Counts, JobId};
 use crate::store::scope::{CountedBy, Directory, Miss, Page, Scope, settle, weight};
 use crate::store::{Answer, FinishCursor, Query, Row, Select, StoreError, Stub};
 use rusqlite::{Connection, OptionalExtension};
+use std::sync::atomic::AtomicBool;
 
-pub(super) fn answer(db: &Connection, names: &mut Names, query: &Query) -> Result<Answer, StoreError> {
+/// Answers a question; an audit ends early when `stop` is set.
+pub(super) fn answer(
+    db: &Connection,
+    names: &mut Names,
+    query: &Query,
+    stop: &AtomicBool,
+) -> Result<Answer, StoreError> {
     let hidden = Hidden::load(db)?;
     let mut asking = Asking { db, names, hidden };
     settle(match query {
@@ -21,7 +28,8 @@ pub(super) fn answer(db: &Connection, names: &mut Names, query: &Query) -> Resul
         Query::Job(id) => asking.job(*id),
         Query::Batches { after, limit } => asking.batches(*after, *limit),
         Query::Counts(select) => asking.counts(select),
-        Query::Audit => Ok(super::audit::audit(asking.db, &asking.hidden)?),
+        Query::Submit(key) => Ok(Answer::Submit(super::known::complete(asking.db, key)?)),
+        Query::Audit => super::audit::audit(asking.db, &asking.hidden, stop).map_err(Miss::Store),
     })
 }
 

@@ -1,15 +1,10 @@
-//! The tables of `jobs.db`, and whether a file is one that we may touch.
+//! The tables of `jobs.db`, and the marks of the file.
 //!
 //! `job` and `outcome` are appended to; a plain first-in-first-out job touches nothing else of its own. What
 //! makes jobs visible to a fetch are the ranges in `run`. A job that is not plain (delayed, blocked, charged or
 //! retried) has a row in `side` until it ends, and fetches pass it over in `run`.
 //!
 //! The view `jobs` is for people with the `sqlite3` tool.
-
-use crate::store::StoreError;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 /// What says that a file is ours: `PuPu`.
 pub(super) const APPLICATION_ID: i32 = 0x5075_5075;
@@ -104,35 +99,3 @@ CREATE VIEW jobs AS
     FROM job JOIN pool ON pool.id = job.pool JOIN batch ON batch.id = job.batch
         LEFT JOIN outcome ON outcome.id = job.id LEFT JOIN side ON side.id = job.id;
 ";
-
-/// Looks at a file without `SQLite`, which would change it: whether it is ours or new.
-pub(super) fn check_header(path: &Path) -> Result<(), StoreError> {
-    let refuse = |why: &str| Err(StoreError::Refused(format!("{}: {why}", path.display())));
-    let mut header = Vec::new();
-    match File::open(path).and_then(|file| file.take(100).read_to_end(&mut header)) {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(StoreError::Io(format!("{}: {error}", path.display()))),
-    }
-    if header.is_empty() {
-        return Ok(());
-    }
-    if header.len() < 100 || !header.starts_with(b"SQLite format 3\0") {
-        return refuse("damaged, or not a file of pushpulld");
-    }
-    let number = |at: usize| {
-        let bytes = header[at..at + 4].try_into().expect("four bytes");
-        i32::from_be_bytes(bytes)
-    };
-    check_identity(path, number(68), number(60))
-}
-
-/// Whether these are the marks of a file that this program can use; both are 0 before it was first written.
-pub(super) fn check_identity(path: &Path, application: i32, version: i32) -> Result<(), StoreError> {
-    let refuse = |why: &str| Err(StoreError::Refused(format!("{}: {why}", path.display())));
-    match (application, version) {
-        (0, 0) | (APPLICATION_ID, 1..=VERSION) => Ok(()),
-        (APPLICATION_ID, _) => refuse("written by a newer version of pushpulld"),
-        _ => refuse("a database of another program"),
-    }
-}

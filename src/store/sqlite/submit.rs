@@ -3,11 +3,10 @@
 use super::codec::{STAGED, after_text, get_id, num, policy_text, sql};
 use super::finish::Standings;
 use super::hidden::Hidden;
+use super::known;
 use super::visible::Runs;
 use super::work::{Place, Work};
-use crate::model::{
-    After, BatchHead, BatchId, Chunk, ChunkFate, Job, JobId, Submitted, Wall, Work as Command,
-};
+use crate::model::{After, BatchHead, BatchId, Chunk, ChunkFate, Job, JobId, Wall, Work as Command};
 use crate::store::label::Labels;
 use std::sync::Arc;
 
@@ -47,7 +46,11 @@ impl Work<'_> {
             Ok((open, row.get::<_, i64>(3)?, row.get::<_, i64>(4)?))
         })?;
         let open = match (known, &chunk.head) {
-            (Some((open, 1, _)), _) => return self.repeated(open.id),
+            (Some((open, 1, _)), _) => {
+                let digest = known::digest(self.db, open.id)?;
+                let submitted = known::submitted(self.db, open.id)?;
+                return Ok(ChunkFate::Repeated { digest, submitted });
+            }
             (Some((open, 0, _)), None) => Some(open),
             (Some((_, _, ticket)), Some(_)) => {
                 self.discard_ticket(BatchId(num(ticket)))?;
@@ -83,33 +86,6 @@ impl Work<'_> {
             }
             Err(Stop::Failed(error)) => Err(error),
         }
-    }
-
-    fn repeated(&self, submit: i64) -> rusqlite::Result<ChunkFate> {
-        let find = "SELECT digest FROM submit WHERE id = ?1";
-        let digest: Option<Vec<u8>> = self.one(find, [submit], |row| row.get(0))?.flatten();
-        let digest = digest.and_then(|digest| <[u8; 16]>::try_from(digest).ok()).unwrap_or_default();
-        let submitted = self.submitted(submit)?;
-        Ok(ChunkFate::Repeated { digest: u128::from_be_bytes(digest), submitted })
-    }
-
-    pub(super) fn submitted(&self, submit: i64) -> rusqlite::Result<Submitted> {
-        let find = "SELECT batch, jobs, known FROM submit WHERE id = ?1";
-        let mut submitted = self
-            .one(find, [submit], |row| {
-                let (jobs, known) = (num(row.get(1)?), num(row.get(2)?));
-                Ok(Submitted { batch: BatchId(num(row.get(0)?)), jobs, known, ids: Vec::new() })
-            })?
-            .expect("only a submit that is kept is reported");
-        let find = "SELECT first_id, last_id FROM span WHERE submit = ?1 ORDER BY seq";
-        let ids = self.all(find, [submit], |row| Ok((get_id(row, 0)?, get_id(row, 1)?)))?;
-        for (first, last) in ids {
-            match submitted.ids.last_mut() {
-                Some((_, end)) if end.0 + 1 == first.0 => *end = last,
-                Some(_) | None => submitted.ids.push((first, last)),
-            }
-        }
-        Ok(submitted)
     }
 
     /// Writes a chunk's jobs.
@@ -306,7 +282,7 @@ impl Work<'_> {
         if let Some(digest) = chunk.last {
             let is_whole = chunk.head.is_some();
             self.complete(open, digest, &added.runs, is_whole)?;
-            return Ok(ChunkFate::Visible(self.submitted(open.id)?));
+            return Ok(ChunkFate::Visible(known::submitted(self.db, open.id)?));
         }
         self.stage(open, &added.runs)?;
         Ok(ChunkFate::Staged)
