@@ -37,6 +37,22 @@ pub struct Args {
     #[arg(long, requires = "once")]
     pub no_env: bool,
 
+    /// With --once: write the whole output of each command into files of this directory, too
+    #[arg(long, value_name = "DIR", requires = "once")]
+    pub output_dir: Option<PathBuf>,
+
+    /// With --once: go on with the interrupted run of this file; without one, run all of it
+    #[arg(long, requires = "once", conflicts_with_all = ["fresh", "memory"])]
+    pub resume: bool,
+
+    /// With --once: discard the interrupted run of this file and begin again
+    #[arg(long, requires = "once", conflicts_with = "memory")]
+    pub fresh: bool,
+
+    /// With --once: start no more jobs when N have failed
+    #[arg(long, value_name = "N", requires = "once", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_fails: Option<u64>,
+
     /// Directory of the sockets
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
@@ -49,12 +65,16 @@ pub struct Args {
     #[arg(long)]
     pub memory: bool,
 
+    /// If the jobs on disk cannot be used: move them aside, to jobs.db.corrupt-TIME, and begin anew
+    #[arg(long, conflicts_with_all = ["once", "check", "memory"])]
+    pub recover: bool,
+
     /// Go into the background and return when the daemon is ready, or say why it is not
     #[arg(long, conflicts_with_all = ["once", "check"])]
     pub daemonize: bool,
 
     /// Check the configuration and exit
-    #[arg(long)]
+    #[arg(long, conflicts_with = "once")]
     pub check: bool,
 
     /// Say more; twice: say much more

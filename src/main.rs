@@ -10,6 +10,7 @@ use daemonize::Report;
 use pushpull::config::{Config, Message};
 use pushpull::shell::daemon::{Daemon, Setup};
 use pushpull::shell::dirs::{Directory, Reach};
+use pushpull::shell::logs::{self, OWN_FILE};
 use pushpull::shell::place::Surroundings;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -78,8 +79,8 @@ fn run(args: &Args, report: Option<Report>) -> Result<u8, Failure> {
     }
 }
 
-/// Where everything is.
-fn setup(args: &Args, config: Config) -> Result<Setup, Failure> {
+/// What the places of the directories depend on, options before variables.
+fn surroundings(args: &Args) -> Surroundings {
     let mut surroundings = Surroundings::of_this_process();
     if let Some(path) = &args.runtime_dir {
         surroundings.own_runtime = Some(path.into());
@@ -87,12 +88,19 @@ fn setup(args: &Args, config: Config) -> Result<Setup, Failure> {
     if let Some(path) = &args.state_dir {
         surroundings.own_state = Some(path.into());
     }
+    surroundings
+}
+
+/// Where everything is.
+fn setup(args: &Args, config: Config) -> Result<Setup, Failure> {
+    let surroundings = surroundings(args);
     let state = if args.memory {
         None
     } else {
         Some(surroundings.state_dir().map_err(|error| Failure::usage(error.to_string()))?)
     };
-    Ok(Setup { config, runtime: surroundings.runtime_dir(), state })
+    let runtime = surroundings.runtime_dir();
+    Ok(Setup { config, runtime, state, recover: args.recover, is_private: false })
 }
 
 /// The log of a daemon in the background: `pushpulld.log` beside its jobs, or with `--memory` beside its sockets.
@@ -105,7 +113,7 @@ fn log_file(setup: &Setup) -> Result<PathBuf, Failure> {
         let status = if error.is_setting() { 2 } else { 6 };
         Failure { status, text: error.to_string() }
     })?;
-    Ok(directory.path().join("pushpulld.log"))
+    Ok(directory.path().join(OWN_FILE))
 }
 
 /// The configuration file with the command line on top.
@@ -174,7 +182,7 @@ fn pool_words(config: &Config) -> String {
     words.join(", ")
 }
 
-/// Talk goes to standard error. `RUST_LOG` says more than `-v` and `-q` do.
+/// Talk goes to standard error, and to the log that the daemon keeps. `RUST_LOG` says more than `-v` and `-q` do.
 fn start_log(args: &Args) {
     let quiet_run = args.once.is_some() && args.verbose == 0;
     let level = match (args.quiet, args.verbose) {
@@ -185,18 +193,5 @@ fn start_log(args: &Args) {
         (false, _) => "trace",
     };
     let environment = env_logger::Env::default().default_filter_or(level);
-    env_logger::Builder::from_env(environment)
-        .format(|out, record| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            let at = pushpull::model::Wall(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-            let at = pushpull::wire::timestamp::render(at);
-            match record.level() {
-                log::Level::Error => writeln!(out, "{at} error: {}", record.args()),
-                log::Level::Warn => writeln!(out, "{at} warning: {}", record.args()),
-                log::Level::Info | log::Level::Debug | log::Level::Trace => {
-                    writeln!(out, "{at} {}", record.args())
-                }
-            }
-        })
-        .init();
+    logs::install(env_logger::Builder::from_env(environment).build());
 }

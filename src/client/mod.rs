@@ -4,10 +4,13 @@
 
 mod chunks;
 mod link;
+mod order;
+mod pour;
 mod tally;
 mod terminal;
 
 pub use chunks::{Chunks, Head, abort};
 pub use link::{AskError, Link};
+pub use pour::pour;
 pub use tally::{Tally, job_line, thousands};
 pub use terminal::columns;

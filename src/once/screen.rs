@@ -23,20 +23,22 @@ impl Screen {
         Screen { out: Some(BufWriter::new(io::stdout())), is_terminal, quiet, bar: ProgressBar::hidden() }
     }
 
-    /// So many jobs are to come.
-    pub fn begin(&mut self, jobs: u64) {
+    /// There are so many jobs, of which so many had ended before.
+    pub fn begin(&mut self, jobs: u64, done: u64) {
         if self.quiet || !io::stderr().is_terminal() {
             return;
         }
         let template = "{wide_bar} {human_pos}/{human_len} done{msg}, {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         self.bar = ProgressBar::with_draw_target(Some(jobs), ProgressDrawTarget::stderr()).with_style(style);
+        self.bar.set_position(done);
+        self.bar.reset_eta();
     }
 
-    /// A job has ended.
-    pub fn show(&mut self, json: &str, record: &Record) {
+    /// A job has ended. Programs get all records of a run; a person has seen those that are not new.
+    pub fn show(&mut self, json: &str, record: &Record, is_new: bool) {
         let line = if self.is_terminal { job_line(record) } else { one_line(json).into_owned() };
-        if !(self.is_terminal && self.quiet) {
+        if !self.is_terminal || (is_new && !self.quiet) {
             self.print(&line);
         }
     }

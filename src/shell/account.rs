@@ -47,6 +47,11 @@ pub fn resolve(user: Option<&str>, group: Option<&str>) -> Result<Option<Account
     Ok((geteuid().is_root() || !unchanged).then_some(account))
 }
 
+/// The number of a group, which is named or given as a number.
+pub fn group(text: &str) -> Result<u32, AccountError> {
+    find_group(text).map(Gid::as_raw)
+}
+
 fn with_user(user: &str, group: Option<Gid>) -> Result<Account, AccountError> {
     let (uid, entry) = find_user(user)?;
     let gid = match (group, &entry) {

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Requests taken in one turn of the loop.
 const REQUESTS_PER_TURN: usize = 64;
+/// The same in bytes; the last one may go beyond it.
+const REQUEST_BYTES_PER_TURN: usize = 16 << 20;
 /// Frames in front of a request: an address and, from a REQ with correlation, a number.
 const ENVELOPE_FRAMES_MAX: usize = 8;
 
@@ -33,6 +35,14 @@ impl Clients {
         Ok(Clients { socket, path, request_bytes_max, next: 0, envelopes: BTreeMap::new() })
     }
 
+    /// Lets a group use the socket.
+    ///
+    /// # Errors
+    /// When we are neither root nor a member of it.
+    pub fn open_to(&self, group: u32) -> std::io::Result<()> {
+        endpoints::open_to_group(&self.path, group)
+    }
+
     pub fn socket(&self) -> &zmq::Socket {
         &self.socket
     }
@@ -40,10 +50,15 @@ impl Clients {
     /// Takes what clients ask, a bounded number of requests. Those that are none are answered here. True when there
     /// may be more.
     pub fn take(&mut self, events: &mut Vec<Event>) -> bool {
+        let mut bytes = 0;
         for _ in 0..REQUESTS_PER_TURN {
-            match receive(&self.socket) {
-                Some(frames) => self.on_frames(frames, events),
-                None => return false,
+            let Some(frames) = receive(&self.socket) else {
+                return false;
+            };
+            bytes += frames.iter().map(Vec::len).sum::<usize>();
+            self.on_frames(frames, events);
+            if bytes >= REQUEST_BYTES_PER_TURN {
+                break;
             }
         }
         true

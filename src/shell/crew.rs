@@ -4,15 +4,17 @@
 //! killed; its last output and its last answers are read; then the engine is told. So no job is given out again
 //! while something of its first attempt still runs, and no answer that was sent is missed.
 
-use super::account;
+use super::account::{self, Account};
 use super::child::Child;
 use super::context;
 use super::endpoints::{self, WorkerPaths};
+use super::logs::Pen;
+use super::notify;
 use super::output::{Output, ReadState};
 use super::program::{Limit, Limits, Program};
 use super::reaper::{Reaper, Settle};
 use super::watch::{Source, Watch};
-use crate::config::{Message, PoolSettings};
+use crate::config::{FRAME_BYTES_MAX, Message, PoolSettings};
 use crate::engine::{Blow, Death, Event, ToWorker};
 use crate::model::{Context, Exit, Generation, Mono, PoolName, WorkerName};
 use crate::wire::pipeline::{self, Delivery, Style};
@@ -24,6 +26,8 @@ use std::time::Duration;
 
 /// Answers taken from one worker in one turn of the loop.
 const ANSWERS_PER_TURN: usize = 4_096;
+/// The same in bytes; the last of them may go beyond.
+const ANSWER_BYTES_PER_TURN: usize = 16 << 20;
 /// A settling that is pending is looked at again after so long, if no SIGCHLD comes sooner.
 const SETTLE_AGAIN: Duration = Duration::from_millis(10);
 
@@ -36,6 +40,9 @@ pub struct Crew {
     reaper: Reaper,
     /// The limit of descriptors that the daemon was started with: workers get that one.
     nofile: Limit,
+    pen: Pen,
+    /// When a stream that has dropped lines may have to say so by itself.
+    dropped_due: Option<Mono>,
     members: BTreeMap<Generation, Member>,
     /// Workers that are gone but whose results are still read.
     late: BTreeMap<Generation, Inbox>,
@@ -77,6 +84,7 @@ impl Crew {
         pools: &[PoolSettings],
         reaper: Reaper,
         nofile: Limit,
+        pen: Pen,
     ) -> Crew {
         let pools = pools.iter().map(|pool| (pool.name.clone(), Arc::new(pool.clone()))).collect();
         Crew {
@@ -86,6 +94,8 @@ impl Crew {
             pools,
             reaper,
             nofile,
+            pen,
+            dropped_due: None,
             members: BTreeMap::new(),
             late: BTreeMap::new(),
             buffer: Vec::new(),
@@ -110,12 +120,18 @@ impl Crew {
             .map_err(|error| format!("cannot bind {}: {error}", paths.jobs.display()))?;
         let results = endpoints::bind_results(&self.context, &paths.results, pool.spending())
             .map_err(|error| format!("cannot bind {}: {error}", paths.results.display()))?;
+        let account = account::resolve(pool.user.as_deref(), pool.group.as_deref())
+            .map_err(|error| error.to_string())?;
+        if let Some(account) = &account {
+            endpoints::give_to(paths, account.uid)
+                .map_err(|error| format!("cannot give its sockets to user {}: {error}", account.uid))?;
+        }
         let style = match pool.message {
             Message::Envelope => Style::Envelope,
             Message::Bare => Style::Bare,
         };
         let inbox = Inbox { results, path: paths.results.clone(), style };
-        let program = program(&name, &pool, paths, self.nofile)?;
+        let program = program(&name, &pool, paths, self.nofile, account);
         let (stdout, stdout_end) = Output::new().map_err(|error| format!("cannot open a pipe: {error}"))?;
         let (stderr, stderr_end) = Output::new().map_err(|error| format!("cannot open a pipe: {error}"))?;
         let child = self.reaper.spawn(&program, stdout_end, stderr_end).map_err(|error| error.to_string())?;
@@ -156,6 +172,7 @@ impl Crew {
         };
         let result = match with {
             Blow::Stop => member.child.signal(member.pool.stop_signal),
+            Blow::Abort => member.child.signal(libc::SIGABRT),
             Blow::Kill => {
                 member.killed = true;
                 member.child.signal(libc::SIGKILL).and_then(|()| member.child.signal_group(libc::SIGKILL))
@@ -166,6 +183,17 @@ impl Crew {
         if let Err(error) = result {
             log::warn!("{} cannot be signalled: {error}", member.name);
         }
+    }
+
+    /// Resident memory of those of these workers that live.
+    pub fn measure(&self, workers: &[Generation]) -> Vec<Event> {
+        let living = workers.iter().filter_map(|worker| Some((*worker, self.members.get(worker)?)));
+        living
+            .filter_map(|(worker, member)| {
+                let pid = u32::try_from(member.child.pid()).ok()?;
+                Some(Event::Measured { worker, rss_kib: resident_kib(pid)? })
+            })
+            .collect()
     }
 
     /// Sends a worker a message, or keeps it until its socket takes it.
@@ -227,7 +255,7 @@ impl Crew {
         more
     }
 
-    /// Passes a worker's output on to the log. True when there is more than one turn takes.
+    /// Passes a worker's output on to the logs. True when there is more than one turn takes.
     pub fn take_output(&mut self, worker: Generation, source: Source, now: Mono, watch: &Watch) -> bool {
         let Some(member) = self.members.get_mut(&worker) else {
             return false;
@@ -235,14 +263,17 @@ impl Crew {
         let (stream, label) = match source {
             Source::Stdout(_) => (&mut member.stdout, "stdout"),
             Source::Stderr(_) => (&mut member.stderr, "stderr"),
-            Source::Process(_) | Source::Signals | Source::Store => return false,
+            Source::Process(_) | Source::Signals | Source::Store | Source::Logs => return false,
         };
         let Some(output) = stream else {
             return false;
         };
         let name = &member.name;
-        let mut sink = |line: &str| log::info!(target: "worker", "[{name} {label}] {line}");
-        match output.read_some(now, &mut sink) {
+        let mut page = self.pen.page(name, label);
+        let mut sink = |line: &[u8]| page.line(line);
+        let read = output.read_some(now, &mut sink);
+        self.dropped_due = self.dropped_due.into_iter().chain(output.dropped_due()).min();
+        match read {
             Ok(ReadState::Empty) => false,
             Ok(ReadState::More) => true,
             Ok(ReadState::Closed) => {
@@ -257,6 +288,30 @@ impl Crew {
                 false
             }
         }
+    }
+
+    /// Streams that were flooded and have fallen silent say how much was dropped. Returns when to call it again.
+    pub fn say_dropped(&mut self, now: Mono) -> Option<Mono> {
+        if self.dropped_due.is_none_or(|due| due > now) {
+            return self.dropped_due;
+        }
+        let mut next = None;
+        for member in self.members.values_mut() {
+            for (stream, label) in [(&mut member.stdout, "stdout"), (&mut member.stderr, "stderr")] {
+                let Some(output) = stream else {
+                    continue;
+                };
+                match output.dropped_due() {
+                    Some(due) if due <= now => {
+                        let mut page = self.pen.page(&member.name, label);
+                        output.say_dropped(&mut |line| page.line(line));
+                    }
+                    due => next = next.into_iter().chain(due).min(),
+                }
+            }
+        }
+        self.dropped_due = next;
+        next
     }
 
     /// The pidfd of this worker is readable.
@@ -284,7 +339,7 @@ impl Crew {
                     let Some(mut member) = self.members.remove(&worker) else {
                         continue;
                     };
-                    let last_output = member.last_output(now);
+                    let last_output = member.last_output(now, &self.pen);
                     while member.inbox.take(worker, ANSWERS_PER_TURN, events) > 0 {}
                     let _ = std::fs::remove_file(&member.paths.jobs);
                     let event = if let Some(failure) = end.failure {
@@ -365,14 +420,15 @@ impl Member {
 
     /// Reads what the worker printed before its end, without waiting for whoever may keep the pipe open, and
     /// returns the last lines of both streams.
-    fn last_output(&mut self, now: Mono) -> Vec<String> {
+    fn last_output(&mut self, now: Mono, pen: &Pen) -> Vec<String> {
         let name = &self.name;
         let mut lines = Vec::new();
         for (stream, label) in [(&mut self.stdout, "stdout"), (&mut self.stderr, "stderr")] {
             let Some(output) = stream else {
                 continue;
             };
-            let mut sink = |line: &str| log::info!(target: "worker", "[{name} {label}] {line}");
+            let mut page = pen.page(name, label);
+            let mut sink = |line: &[u8]| page.line(line);
             // A pipe holds 64 KiB unless somebody made it larger: a few turns empty it.
             for _ in 0..64 {
                 if !matches!(output.read_some(now, &mut sink), Ok(ReadState::More)) {
@@ -387,19 +443,29 @@ impl Member {
 }
 
 impl Inbox {
-    /// Takes up to `limit` messages, and says how many there were.
+    /// Takes up to `limit` messages, and says how many there were; `limit` as well when they are large and there may
+    /// be more.
     fn take(&self, worker: Generation, limit: usize, events: &mut Vec<Event>) -> usize {
         let mut message = zmq::Message::new();
+        let mut bytes = 0;
         for taken in 0..limit {
+            if bytes >= ANSWER_BYTES_PER_TURN {
+                return limit;
+            }
             match self.results.recv(&mut message, zmq::DONTWAIT) {
                 Ok(()) => {}
                 Err(zmq::Error::EINTR) => continue,
                 Err(_) => return taken,
             }
+            bytes += message.len();
             if message.get_more() {
                 self.skip_rest(&mut message);
                 let what = "a message of several frames".to_owned();
                 events.push(Event::Malformed { worker, what });
+                continue;
+            }
+            if message.len() > FRAME_BYTES_MAX {
+                events.push(Event::TooLarge { worker, bytes: message.len() });
                 continue;
             }
             events.push(match pipeline::parse_report(&message, self.style) {
@@ -426,12 +492,15 @@ fn program(
     pool: &PoolSettings,
     paths: &WorkerPaths,
     nofile: Limit,
-) -> Result<Program, String> {
+    account: Option<Account>,
+) -> Program {
     let argv = match &pool.command {
         Some(command) => command.iter().map(OsString::from).collect(),
         None => vec![OsString::from("/proc/self/exe"), OsString::from(crate::worker::ARGUMENT)],
     };
-    let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    let is_for_workers =
+        |(name, _): &(OsString, OsString)| !notify::VARIABLES.iter().any(|variable| name == variable);
+    let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().filter(is_for_workers).collect();
     env.extend(pool.environment.iter().map(|(name, value)| (name.into(), value.into())));
     let ours = [
         ("PUSHPULL_JOBS", endpoints::endpoint(&paths.jobs)),
@@ -440,9 +509,7 @@ fn program(
         ("PUSHPULL_SLOT", name.slot.to_string()),
     ];
     env.extend(ours.into_iter().map(|(name, value)| (name.into(), value.into())));
-    let account =
-        account::resolve(pool.user.as_deref(), pool.group.as_deref()).map_err(|error| error.to_string())?;
-    Ok(Program {
+    Program {
         name: name.clone(),
         argv,
         env: env.into_iter().collect(),
@@ -458,7 +525,7 @@ fn program(
         account,
         // The built-in worker has a command to end before it leaves.
         death_signal: if pool.is_builtin() { libc::SIGTERM } else { libc::SIGKILL },
-    })
+    }
 }
 
 /// How many processes the kernel has killed for want of memory since it started.
@@ -466,4 +533,12 @@ fn oom_kills() -> u64 {
     let vmstat = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
     let line = vmstat.lines().find_map(|line| line.strip_prefix("oom_kill "));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+/// How much memory a process has at present.
+pub(super) fn resident_kib(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * u64::try_from(page).ok()? / 1_024)
 }

@@ -4,24 +4,31 @@
 //! each kind bounded; lets the engine step for each event; and performs all effects. Few large turns, not many
 //! small ones: a wake-up costs much more than the work behind it.
 
+use super::account;
+use super::aside;
 use super::clients::Clients;
 use super::context::Context;
-use super::crew::Crew;
+use super::crew::{Crew, resident_kib};
 use super::dirs::{DirError, Directory, Reach};
 use super::endpoints;
 use super::kernel;
 use super::limits;
 use super::lock::{LockError, Locks};
+use super::logs::{self, Pen, Scribe};
+use super::notify::Notify;
 use super::reaper::Reaper;
 use super::signals::{Signal, Signals};
 use super::storekeeper::Storekeeper;
 use super::sweep;
 use super::watch::{Source, Watch};
 use crate::config::Config;
-use crate::engine::{Effect, Effects, Engine, Event, Identity};
+use crate::engine::{Client, Effect, Effects, Engine, Event, Identity};
 use crate::model::{Mono, Now, Wall};
-use crate::store::{MemoryStore, SqliteStore, Store, StoreError};
+use crate::store::{MemoryStore, Recovered, SqliteStore, Store, StoreError};
+use crate::wire::control::{Code, Refusal};
+use crate::wire::logs::LogsAsk;
 use crate::wire::reply::Reply;
+use nix::time::{ClockId, clock_gettime};
 use std::io::{self, Read};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -40,6 +47,10 @@ pub struct Setup {
     pub runtime: PathBuf,
     /// `None`: nothing on disk.
     pub state: Option<PathBuf>,
+    /// Move a store aside that cannot be used.
+    pub recover: bool,
+    /// For one run and one client: it keeps no logs and has nobody to notify.
+    pub is_private: bool,
 }
 
 /// Why a daemon does not start. Each text says what to do next.
@@ -53,10 +64,19 @@ pub enum StartError {
     Kernel(#[from] kernel::KernelError),
     #[error(transparent)]
     Limits(#[from] limits::TooManyWorkers),
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}{}", next_step(error))]
     Store { path: PathBuf, error: StoreError },
+    #[error(
+        "{path}: {why}. It was left as it is. If it is not to be had back: pushpulld --recover moves it aside and \
+         begins with no jobs"
+    )]
+    Refused { path: PathBuf, why: String },
     #[error("cannot bind {path}: {error}. Check the directory, or choose another one with --runtime-dir")]
     Socket { path: PathBuf, error: zmq::Error },
+    #[error(
+        "cannot open the control socket to group {group}: {error}. Run pushpulld as root or as a member of the group, or take control_group out of its configuration"
+    )]
+    Group { group: String, error: String },
     #[error("cannot {what}: {error}")]
     System { what: &'static str, error: io::Error },
 }
@@ -67,12 +87,13 @@ impl StartError {
     pub fn exit_status(&self) -> u8 {
         match self {
             StartError::Directory(error) if error.is_setting() => 2,
-            StartError::Limits(_) => 2,
+            StartError::Limits(_) | StartError::Group { .. } => 2,
             StartError::Lock(LockError::InUse { .. }) => 5,
             StartError::Directory(_)
             | StartError::Lock(LockError::Io { .. })
             | StartError::Kernel(_)
             | StartError::Store { .. }
+            | StartError::Refused { .. }
             | StartError::Socket { .. }
             | StartError::System { .. } => 6,
         }
@@ -96,10 +117,15 @@ pub struct Daemon {
     watch: Watch,
     signals: Signals,
     storekeeper: Storekeeper,
+    /// `None`: nothing that workers say is kept.
+    scribe: Option<Scribe>,
     clients: Clients,
     crew: Crew,
+    notify: Notify,
     /// When workers that are being settled are to be looked at again.
     settle_at: Option<Mono>,
+    /// When streams of workers that were flooded are to be looked at again.
+    dropped_at: Option<Mono>,
     /// Somebody had more than one turn takes.
     more: bool,
     exit: Option<u8>,
@@ -118,21 +144,29 @@ impl Daemon {
         kernel::check()?;
         let inherited = limits::raise_nofile(&setup.config)?;
         let state = setup.state.as_deref().map(Directory::state).transpose()?;
-        let reach = if setup.config.pools.iter().any(|pool| pool.user.is_some()) {
-            Reach::Everybody
-        } else {
-            Reach::Owner
+        let group = control_group(&setup.config)?;
+        let has_users = setup.config.pools.iter().any(|pool| pool.user.is_some());
+        let (reach, workers_reach) = match &group {
+            _ if has_users => (Reach::Everybody, Reach::Everybody),
+            Some((_, group)) => (Reach::Group(*group), Reach::Owner),
+            None => (Reach::Owner, Reach::Owner),
         };
         let runtime = Directory::runtime(&setup.runtime, reach)?;
         let locks = Locks::acquire(state.as_ref(), &runtime)?;
+        // Only now: a daemon that is refused changes nothing of the first one's.
+        let opened = runtime.open_to(reach);
+        opened
+            .map_err(|error| group_error(group.as_ref(), &error).unwrap_or(StartError::Directory(error)))?;
         locks.clean_sockets().map_err(|error| system("clean the runtime directory", error))?;
-        runtime.inner(endpoints::WORKERS, reach)?;
+        runtime.inner(endpoints::WORKERS, workers_reach)?;
         let identity = state.as_ref().unwrap_or(&runtime).identity().to_owned();
+        let scribe = start_scribe(setup, state.as_ref().unwrap_or(&runtime))?;
         sweep_survivors(&identity)?;
         let clock = Clock::new();
-        let mut store = open_store(state.as_ref().map(Directory::path), clock.now().wall)?;
-        let recovered =
-            store.recover().map_err(|error| store_error(state.as_ref().map(Directory::path), error))?;
+        let (store, recovered) = match &state {
+            None => open_in_memory()?,
+            Some(state) => open_store(&state.path().join(STORE_FILE), clock.now().wall, setup.recover)?,
+        };
         let waiting: u64 = recovered.counts.values().map(crate::model::Counts::unfinished).sum();
         if waiting > 0 {
             log::info!("{waiting} jobs wait from before");
@@ -141,6 +175,12 @@ impl Daemon {
         let request_bytes_max = setup.config.daemon.request_bytes_max;
         let clients = Clients::bind(&context, runtime.path(), request_bytes_max)
             .map_err(|error| StartError::Socket { path: runtime.path().join(endpoints::CONTROL), error })?;
+        if let Some((_, number)) = &group {
+            let opened = clients.open_to(*number);
+            opened.map_err(|error| {
+                group_error(group.as_ref(), &error).unwrap_or_else(|| system("open a socket", error))
+            })?;
+        }
         let signals = Signals::new().map_err(|error| system("take signals", error))?;
         let storekeeper =
             Storekeeper::start(store).map_err(|error| system("start the storekeeper", error))?;
@@ -149,10 +189,16 @@ impl Daemon {
             .add(&signals, Source::Signals)
             .and_then(|()| watch.add(storekeeper.wakeup(), Source::Store))
             .map_err(|error| system("watch descriptors", error))?;
+        if let Some(scribe) = &scribe {
+            let watched = watch.add(scribe.wakeup(), Source::Logs);
+            watched.map_err(|error| system("watch descriptors", error))?;
+        }
         let reaper = Reaper::new(&identity).map_err(|error| system("become a subreaper", error))?;
         let random = random().map_err(|error| system("draw random bytes", error))?;
         let nonce = format!("{:08x}", random & 0xffff_ffff);
-        let crew = Crew::new(context.clone(), runtime.path(), nonce, &setup.config.pools, reaper, inherited);
+        let pen = scribe.as_ref().map_or_else(Pen::dry, Scribe::pen);
+        let pools = &setup.config.pools;
+        let crew = Crew::new(context.clone(), runtime.path(), nonce, pools, reaper, inherited, pen);
         let name = Identity { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
         let engine = Engine::new(setup.config.clone(), recovered, name, clock.now(), random);
         Ok(Daemon {
@@ -162,9 +208,12 @@ impl Daemon {
             watch,
             signals,
             storekeeper,
+            scribe,
             clients,
             crew,
+            notify: if setup.is_private { Notify::nobody() } else { Notify::of_this_process() },
             settle_at: None,
+            dropped_at: None,
             more: false,
             exit: None,
             stopped_by: None,
@@ -177,36 +226,54 @@ impl Daemon {
     pub fn run(mut self) -> Left {
         self.engine.start(self.clock.now(), &mut self.effects);
         self.perform();
+        self.notify.ready();
         let mut events = Vec::new();
         while self.exit.is_none() {
             self.wait();
             let now = self.clock.now();
             self.gather(now, &mut events);
-            if events.is_empty() {
-                events.push(Event::Tick);
-            }
+            // Last, so that what lay there in time is heard before its time is over.
+            events.push(Event::Tick);
             for event in events.drain(..) {
                 self.engine.step(now, event, &mut self.effects);
             }
             self.perform();
+            let engine = &self.engine;
+            self.notify.turn(self.clock.now().mono, engine.is_stopping(), || engine.in_a_line());
             if self.storekeeper.has_died() {
                 log::error!(
                     "the storekeeper died; the daemon stops at once, and its jobs run again after a restart"
                 );
                 self.crew.kill_all();
+                self.finish_logs();
                 return Left { status: 6, signal: self.stopped_by };
             }
         }
         self.storekeeper.stop();
+        self.finish_logs();
         Left { status: self.exit.unwrap_or(0), signal: self.stopped_by }
+    }
+
+    /// Whoever waits for lines is answered, and what was written is in its files.
+    fn finish_logs(&mut self) {
+        if let Some(scribe) = &mut self.scribe {
+            scribe.finish();
+        }
+        self.answer_logs();
+    }
+
+    fn answer_logs(&mut self) {
+        while let Some((client, reply)) = self.scribe.as_ref().and_then(Scribe::next_answer) {
+            self.clients.reply(client, &reply);
+        }
     }
 
     /// Waits until something is there or a deadline has come.
     fn wait(&mut self) {
-        let mut items = vec![
-            self.clients.socket().as_poll_item(zmq::POLLIN),
-            zmq::PollItem::from_fd(raw(&self.watch), zmq::POLLIN),
-        ];
+        let mut items = vec![zmq::PollItem::from_fd(raw(&self.watch), zmq::POLLIN)];
+        if !self.engine.is_choked() {
+            items.push(self.clients.socket().as_poll_item(zmq::POLLIN));
+        }
         self.crew.poll_items(&mut items);
         let timeout = if self.more { 0 } else { self.timeout_ms() };
         match zmq::poll(&mut items, timeout) {
@@ -217,8 +284,9 @@ impl Daemon {
 
     /// Milliseconds until the next deadline, rounded up so that the wait is not cut short again and again.
     fn timeout_ms(&self) -> i64 {
-        let deadlines = [self.engine.next_deadline(), self.settle_at];
-        let Some(next) = deadlines.into_iter().flatten().min() else {
+        let own = [self.settle_at, self.dropped_at, self.notify.next_deadline()];
+        let deadlines = own.into_iter().chain([self.engine.next_deadline()]);
+        let Some(next) = deadlines.flatten().min() else {
             return -1;
         };
         let left = next.since(self.clock.now().mono);
@@ -238,7 +306,11 @@ impl Daemon {
                         events.push(Event::Stop);
                     }
                     Signal::Child => child_signal = true,
-                    Signal::Hangup => log::warn!("HUP: a changed configuration needs a restart"),
+                    Signal::Hangup => {
+                        self.notify.reloading();
+                        log::warn!("HUP: a changed configuration needs a restart");
+                        self.notify.ready();
+                    }
                 }
             }
         }
@@ -249,9 +321,10 @@ impl Daemon {
                 Source::Stdout(worker) | Source::Stderr(worker) => {
                     self.more |= self.crew.take_output(*worker, *source, now.mono, &self.watch);
                 }
-                Source::Signals | Source::Store => {}
+                Source::Signals | Source::Store | Source::Logs => {}
             }
         }
+        self.dropped_at = self.crew.say_dropped(now.mono);
         let settle_due = self.settle_at.is_some_and(|at| at <= now.mono);
         if child_signal || settle_due || self.crew.is_settling() {
             self.settle_at = self.crew.settle(now.mono, events);
@@ -259,10 +332,19 @@ impl Daemon {
         if ready.contains(&Source::Store) {
             self.storekeeper.wakeup().clear();
         }
+        if ready.contains(&Source::Logs) {
+            if let Some(scribe) = &self.scribe {
+                scribe.wakeup().clear();
+            }
+            self.answer_logs();
+        }
         while let Some(event) = self.storekeeper.next_event() {
             events.push(event);
         }
-        self.more |= self.clients.take(events);
+        // What has not been read waits in the clients' own sockets.
+        if !self.engine.is_choked() {
+            self.more |= self.clients.take(events);
+        }
         self.crew.flush();
     }
 
@@ -289,6 +371,7 @@ impl Daemon {
                     });
                 }
                 Effect::Kill { worker, with } => self.crew.hit(worker, with),
+                Effect::Measure(workers) => events.extend(self.crew.measure(&workers)),
                 Effect::Forget(worker) => self.crew.forget(worker),
                 Effect::Send { worker, message } => self.crew.send(worker, &message),
                 Effect::Write { ticket, record } => self.storekeeper.write(ticket, record),
@@ -299,6 +382,11 @@ impl Daemon {
                     add_memory(&mut reply);
                     self.clients.reply(client, &reply);
                 }
+                Effect::Logs { client, ask, is_known } => {
+                    if let Err(refused) = ask_scribe(self.scribe.as_ref(), client, ask, is_known) {
+                        self.clients.reply(client, &refused);
+                    }
+                }
                 Effect::Log { level, text } => log::log!(target: "pushpulld", level, "{text}"),
                 Effect::Exit(status) => self.exit = Some(status),
             }
@@ -306,23 +394,28 @@ impl Daemon {
     }
 }
 
-/// Both clocks.
+/// Both clocks. The one that nobody sets goes on while the machine sleeps, so that a delay of an hour is over an hour
+/// later on everybody's watch.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
-    origin: Instant,
+    origin: Duration,
 }
 
 impl Clock {
     fn new() -> Clock {
-        Clock { origin: Instant::now() }
+        Clock { origin: since_boot() }
     }
 
     fn now(&self) -> Now {
-        let mono = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mono = u64::try_from(since_boot().saturating_sub(self.origin).as_nanos()).unwrap_or(u64::MAX);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         // The engine takes zero for "never": begin a second later.
         Now { mono: Mono(mono + 1_000_000_000), wall: Wall(u64::try_from(wall).unwrap_or(u64::MAX)) }
     }
+}
+
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).expect("Linux has this clock since 2.6.39")
 }
 
 fn raw(watch: &Watch) -> RawFd {
@@ -333,19 +426,100 @@ fn system(what: &'static str, error: io::Error) -> StartError {
     StartError::System { what, error }
 }
 
-fn store_error(state: Option<&Path>, error: StoreError) -> StartError {
-    let path = state.map_or_else(PathBuf::new, |state| state.join(STORE_FILE));
-    StartError::Store { path, error }
+/// What to do about a store that cannot be opened, where the error itself does not say.
+fn next_step(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::NoSpace => ". Free some space and start again; nothing is lost",
+        StoreError::Io(_) | StoreError::Refused(_) => "",
+    }
 }
 
-fn open_store(state: Option<&Path>, now: Wall) -> Result<Box<dyn Store>, StartError> {
-    match state {
-        None => Ok(Box::new(MemoryStore::new())),
-        Some(directory) => match SqliteStore::open(&directory.join(STORE_FILE), now) {
-            Ok(store) => Ok(Box::new(store)),
-            Err(error) => Err(store_error(state, error)),
-        },
+fn store_error(path: &Path, error: StoreError) -> StartError {
+    let path = path.to_owned();
+    match error {
+        StoreError::Refused(why) => StartError::Refused { path, why },
+        StoreError::NoSpace | StoreError::Io(_) => StartError::Store { path, error },
     }
+}
+
+/// A store and what it knew when it was opened.
+type Opened = (Box<dyn Store>, Recovered);
+
+fn open_in_memory() -> Result<Opened, StartError> {
+    let mut store = MemoryStore::new();
+    let recovered = store.recover().map_err(|error| store_error(Path::new(""), error))?;
+    Ok((Box::new(store), recovered))
+}
+
+/// Opens the store, in place of one that cannot be used if that is wished. The directory is locked.
+fn open_store(path: &Path, now: Wall, recover: bool) -> Result<Opened, StartError> {
+    match open_file(path, now, recover) {
+        Ok(opened) => {
+            if recover {
+                log::warn!(
+                    "{} is good: nothing was moved aside, and --recover was not needed",
+                    path.display()
+                );
+            }
+            Ok(opened)
+        }
+        Err(StoreError::Refused(why)) if recover => {
+            let moved =
+                aside::move_aside(path, now).map_err(|error| system("move the store aside", error))?;
+            log::warn!("{}: {why}", path.display());
+            for moved in moved {
+                log::warn!("moved aside to {}", moved.display());
+            }
+            log::warn!("begins with no jobs");
+            open_file(path, now, false).map_err(|error| store_error(path, error))
+        }
+        Err(error) => Err(store_error(path, error)),
+    }
+}
+
+/// `whole`: reads all of it, as for somebody who has reason to think that it is damaged.
+fn open_file(path: &Path, now: Wall, whole: bool) -> Result<Opened, StoreError> {
+    let mut store = SqliteStore::open(path, now)?;
+    if whole {
+        store.check()?;
+    }
+    let recovered = store.recover()?;
+    Ok((Box::new(store), recovered))
+}
+
+/// The group that may use the control socket: its name and its number.
+fn control_group(config: &Config) -> Result<Option<(String, u32)>, StartError> {
+    let Some(name) = &config.daemon.control_group else {
+        return Ok(None);
+    };
+    let number = account::group(name)
+        .map_err(|error| StartError::Group { group: name.clone(), error: error.to_string() })?;
+    Ok(Some((name.clone(), number)))
+}
+
+fn group_error(group: Option<&(String, u32)>, error: &impl std::fmt::Display) -> Option<StartError> {
+    let (name, _) = group?;
+    Some(StartError::Group { group: name.clone(), error: error.to_string() })
+}
+
+/// Opens the logs in the daemon's home.
+fn start_scribe(setup: &Setup, home: &Directory) -> Result<Option<Scribe>, StartError> {
+    if setup.is_private {
+        return Ok(None);
+    }
+    let settings = &setup.config.daemon;
+    let limits = logs::Limits { file_bytes_max: settings.log_max_bytes, backups: settings.log_backups };
+    let scribe = Scribe::start(home.path(), limits).map_err(|error| system("keep logs", error))?;
+    Ok(Some(scribe))
+}
+
+/// Asks for lines; an answer at once is a refusal.
+fn ask_scribe(scribe: Option<&Scribe>, client: Client, ask: LogsAsk, is_known: bool) -> Result<(), Reply> {
+    let Some(scribe) = scribe else {
+        let refusal = Refusal::new(Code::WrongState, "this daemon keeps no logs");
+        return Err(Reply::Refused(Box::new(refusal)));
+    };
+    scribe.ask(client, ask, is_known)
 }
 
 /// Kills and awaits what an earlier daemon of the same directory left behind, before anything is dispatched.
@@ -374,11 +548,4 @@ fn add_memory(reply: &mut Reply) {
             row.rss_kib = row.pid.and_then(resident_kib);
         }
     }
-}
-
-fn resident_kib(pid: u32) -> Option<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-    Some(pages * u64::try_from(page).ok()? / 1_024)
 }

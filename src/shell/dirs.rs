@@ -38,6 +38,8 @@ pub struct Directory {
     path: PathBuf,
     descriptor: OwnedFd,
     identity: String,
+    /// The option that names another one.
+    option: &'static str,
 }
 
 /// Why a directory cannot be used. Each text says what to do next.
@@ -85,7 +87,8 @@ impl DirError {
 }
 
 impl Directory {
-    /// The runtime directory at `path`, with room for the longest socket path.
+    /// The runtime directory at `path`, with room for the longest socket path. It is as it was found until
+    /// [`Directory::open_to`].
     pub fn runtime(path: &Path, reach: Reach) -> Result<Directory, DirError> {
         let directory = prepare(path, reach, "--runtime-dir")?;
         check_length(&directory.path)?;
@@ -95,6 +98,7 @@ impl Directory {
     /// The state directory at `path`, on a local file system.
     pub fn state(path: &Path) -> Result<Directory, DirError> {
         let directory = prepare(path, Reach::Owner, "--state-dir")?;
+        directory.open_to(Reach::Owner)?;
         let io = |errno: nix::Error| io_error(path, "--state-dir", errno.into());
         let found = nix::sys::statfs::fstatfs(&directory.descriptor).map_err(io)?;
         let kind = mounted_as(fstat(&directory.descriptor).map_err(io)?.st_dev).unwrap_or_default();
@@ -114,9 +118,23 @@ impl Directory {
         &self.identity
     }
 
+    /// Gives it the mode, and the group, that it should have. That this harms nobody was checked before.
+    pub fn open_to(&self, reach: Reach) -> Result<(), DirError> {
+        let io = |errno: nix::Error| io_error(&self.path, self.option, errno.into());
+        if let Reach::Group(group) = reach {
+            fchown(&self.descriptor, None, Some(Gid::from_raw(group))).map_err(io)?;
+        }
+        if fstat(&self.descriptor).map_err(io)?.st_mode & 0o7777 != reach.mode().bits() {
+            fchmod(&self.descriptor, reach.mode()).map_err(io)?;
+        }
+        Ok(())
+    }
+
     /// The directory `name` in this one, made if it is not there.
     pub fn inner(&self, name: &str, reach: Reach) -> Result<Directory, DirError> {
-        prepare(&self.path.join(name), reach, "--runtime-dir")
+        let inner = prepare(&self.path.join(name), reach, "--runtime-dir")?;
+        inner.open_to(reach)?;
+        Ok(inner)
     }
 }
 
@@ -160,9 +178,9 @@ fn prepare(path: &Path, reach: Reach, option: &'static str) -> Result<Directory,
     if found.st_uid != uid {
         return Err(DirError::NotOurs { path: real, owner: found.st_uid, uid, option });
     }
-    set_reach(&real, &descriptor, &found, reach, option)?;
+    check_mode(&real, &found, reach, option)?;
     let identity = format!("{}:{}", found.st_dev, found.st_ino);
-    Ok(Directory { path: real, descriptor, identity })
+    Ok(Directory { path: real, descriptor, identity, option })
 }
 
 /// Where `path` leads. A link of ours or of root is somebody's decision; another's may be a trap.
@@ -179,29 +197,15 @@ fn follow_link(path: &Path, option: &'static str) -> Result<PathBuf, DirError> {
     Ok(path.to_owned())
 }
 
-/// Gives an own directory the mode that it should have, if that harms nobody.
-fn set_reach(
-    path: &Path,
-    descriptor: &OwnedFd,
-    found: &FileStat,
-    reach: Reach,
-    option: &'static str,
-) -> Result<(), DirError> {
-    let io = |source: io::Error| io_error(path, option, source);
+/// Checks that nobody is harmed when an own directory gets the mode that it should have.
+fn check_mode(path: &Path, found: &FileStat, reach: Reach, option: &'static str) -> Result<(), DirError> {
     let mode = found.st_mode & 0o7777;
-    let allowed = reach.mode().bits();
-    if mode & 0o077 & !allowed != 0 {
-        let mut entries = fs::read_dir(path).map_err(io)?;
+    if mode & 0o077 & !reach.mode().bits() != 0 {
+        let mut entries = fs::read_dir(path).map_err(|source| io_error(path, option, source))?;
         let is_free = entries.next().is_none() || path.join(LOCK_FILE).symlink_metadata().is_ok();
         if !is_free {
             return Err(DirError::OpenToOthers { path: path.to_owned(), mode, option });
         }
-    }
-    if let Reach::Group(group) = reach {
-        fchown(descriptor, None, Some(Gid::from_raw(group))).map_err(|errno| io(errno.into()))?;
-    }
-    if mode != allowed {
-        fchmod(descriptor, reach.mode()).map_err(|errno| io(errno.into()))?;
     }
     Ok(())
 }

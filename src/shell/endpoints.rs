@@ -4,9 +4,10 @@
 //! random bytes are taken for a peer of an old protocol version, and an HTTP request for a worker.
 
 use super::context::Context;
-use crate::config::{CREDIT_MAX, FRAME_BYTES_MAX, Spending};
+use crate::config::{CREDIT_MAX, FRAME_RECEIVED_BYTES_MAX, Spending};
 use crate::model::Generation;
 use nix::sys::stat::{Mode, umask};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The control socket's file in the runtime directory.
@@ -55,6 +56,16 @@ pub fn bind_control(context: &Context, path: &Path, request_bytes_max: usize) ->
     Ok(socket)
 }
 
+/// Lets a group use the socket at `path`, which its owner alone could until now.
+///
+/// # Errors
+/// When we are neither root nor a member of it.
+pub fn open_to_group(path: &Path, group: u32) -> std::io::Result<()> {
+    // The group before the mode: the one that it had so far gets nothing.
+    std::os::unix::fs::lchown(path, None, Some(group))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+}
+
 /// Binds the PUSH socket by which one worker gets its jobs.
 ///
 /// # Errors
@@ -74,10 +85,21 @@ pub fn bind_jobs(context: &Context, path: &Path, credit: Spending) -> zmq::Resul
 pub fn bind_results(context: &Context, path: &Path, credit: Spending) -> zmq::Result<zmq::Socket> {
     let socket = context.socket(zmq::PULL)?;
     harden(&socket, 0)?;
-    socket.set_maxmsgsize(i64::try_from(FRAME_BYTES_MAX).unwrap_or(i64::MAX))?;
+    // Well above the limit, so that a frame that is too large is seen, and its worker ended.
+    socket.set_maxmsgsize(i64::try_from(FRAME_RECEIVED_BYTES_MAX).unwrap_or(i64::MAX))?;
     socket.set_rcvhwm(high_water(credit))?;
     bind(&socket, path)?;
     Ok(socket)
+}
+
+/// Makes a worker's sockets those of the user that it runs as: they are open to their owner alone.
+///
+/// # Errors
+/// When we are not root and the user is another.
+pub fn give_to(paths: &WorkerPaths, user: u32) -> std::io::Result<()> {
+    [&paths.jobs, &paths.results]
+        .into_iter()
+        .try_for_each(|path| std::os::unix::fs::lchown(path, Some(user), None))
 }
 
 /// Messages that a socket may hold: four times the credit, so that the credit is what limits.

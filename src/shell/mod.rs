@@ -1,6 +1,7 @@
 //! What acts: the world outside as the engine sees it. Nothing here decides what ought to happen.
 
 pub mod account;
+mod aside;
 pub mod child;
 pub mod clients;
 pub mod context;
@@ -12,7 +13,9 @@ pub mod exec;
 pub mod kernel;
 pub mod limits;
 pub mod lock;
+pub mod logs;
 pub mod network;
+pub mod notify;
 pub mod output;
 pub mod place;
 pub mod program;

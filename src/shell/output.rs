@@ -7,7 +7,6 @@
 use crate::model::Mono;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,7 +83,7 @@ impl Output {
 
     /// Reads at most [`TURN_BYTES_MAX`] and gives whole lines to `sink`, without their ends. Never blocks. After
     /// `Closed` or an error the stream is over.
-    pub fn read_some(&mut self, now: Mono, sink: &mut dyn FnMut(&str)) -> io::Result<ReadState> {
+    pub fn read_some(&mut self, now: Mono, sink: &mut dyn FnMut(&[u8])) -> io::Result<ReadState> {
         let mut chunk = [0; 16 * 1024];
         let mut left = TURN_BYTES_MAX;
         while left > 0 {
@@ -104,10 +103,20 @@ impl Output {
     }
 
     /// Passes on what is left when the worker has gone: a last line without an end, and how much was dropped.
-    pub fn finish(&mut self, now: Mono, sink: &mut dyn FnMut(&str)) {
+    pub fn finish(&mut self, now: Mono, sink: &mut dyn FnMut(&[u8])) {
         if !self.line.is_empty() {
             self.end_line(now, sink);
         }
+        self.allowance.report_dropped(sink);
+    }
+
+    /// When to call [`Output::say_dropped`], if lines were dropped and nobody was told.
+    pub fn dropped_due(&self) -> Option<Mono> {
+        (self.allowance.unreported > 0).then(|| self.allowance.began + ALLOWANCE_PERIOD)
+    }
+
+    /// Says how much was dropped of a stream that has fallen silent since.
+    pub fn say_dropped(&mut self, sink: &mut dyn FnMut(&[u8])) {
         self.allowance.report_dropped(sink);
     }
 
@@ -121,7 +130,7 @@ impl Output {
         self.allowance.dropped
     }
 
-    fn take(&mut self, mut bytes: &[u8], now: Mono, sink: &mut dyn FnMut(&str)) {
+    fn take(&mut self, mut bytes: &[u8], now: Mono, sink: &mut dyn FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.extend_line(&bytes[..end]);
             self.end_line(now, sink);
@@ -136,18 +145,30 @@ impl Output {
         self.cut += (bytes.len() - kept) as u64;
     }
 
-    fn end_line(&mut self, now: Mono, sink: &mut dyn FnMut(&str)) {
-        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-        let mut text = String::from_utf8_lossy(line).into_owned();
+    fn end_line(&mut self, now: Mono, sink: &mut dyn FnMut(&[u8])) {
         if self.cut > 0 {
-            write!(text, " [{} bytes cut]", self.cut).expect("a string takes everything");
+            self.cut_at_a_character();
+            let remark = format!(" [{} bytes cut]", self.cut);
+            self.line.extend_from_slice(remark.as_bytes());
         }
-        if self.allowance.permits(text.len() as u64, now, sink) {
-            sink(&text);
+        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+        if self.allowance.permits(line.len() as u64, now, sink) {
+            sink(line);
         }
+        let text = String::from_utf8_lossy(line).into_owned();
         self.line.clear();
         self.cut = 0;
         self.keep(text);
+    }
+
+    /// Text stays text when it is cut inside a character.
+    fn cut_at_a_character(&mut self) {
+        if let Err(error) = std::str::from_utf8(&self.line) {
+            if error.error_len().is_none() {
+                self.cut += (self.line.len() - error.valid_up_to()) as u64;
+                self.line.truncate(error.valid_up_to());
+            }
+        }
     }
 
     fn keep(&mut self, text: String) {
@@ -169,7 +190,7 @@ impl AsFd for Output {
 }
 
 impl Allowance {
-    fn permits(&mut self, bytes: u64, now: Mono, sink: &mut dyn FnMut(&str)) -> bool {
+    fn permits(&mut self, bytes: u64, now: Mono, sink: &mut dyn FnMut(&[u8])) -> bool {
         if now.since(self.began) >= ALLOWANCE_PERIOD {
             self.began = now;
             (self.lines, self.bytes) = (0, 0);
@@ -185,9 +206,9 @@ impl Allowance {
         true
     }
 
-    fn report_dropped(&mut self, sink: &mut dyn FnMut(&str)) {
+    fn report_dropped(&mut self, sink: &mut dyn FnMut(&[u8])) {
         if self.unreported > 0 {
-            sink(&format!("[{} lines dropped: too many at once]", self.unreported));
+            sink(format!("[{} lines dropped: too many at once]", self.unreported).as_bytes());
             self.unreported = 0;
         }
     }
@@ -196,6 +217,7 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write as _;
     use std::io::Write;
 
     /// Writes `text` to a pipe, reads it to its end, and returns the lines and the stream.
@@ -204,7 +226,7 @@ mod tests {
         let text = text.to_vec();
         let feeder = std::thread::spawn(move || File::from(writer).write_all(&text));
         let mut lines = Vec::new();
-        let mut sink = |line: &str| lines.push(line.to_owned());
+        let mut sink = |line: &[u8]| lines.push(String::from_utf8_lossy(line).into_owned());
         while output.read_some(Mono(0), &mut sink).expect("the pipe is ours") != ReadState::Closed {
             let mut entry = [nix::poll::PollFd::new(output.as_fd(), nix::poll::PollFlags::POLLIN)];
             nix::poll::poll(&mut entry, nix::poll::PollTimeout::NONE).expect("no signals here");
@@ -228,7 +250,8 @@ mod tests {
         let mut lines = Vec::new();
         for (piece, state) in [("ab", 0), ("c\nd", 1), ("\n", 2)] {
             writer.write_all(piece.as_bytes()).expect("room in the pipe");
-            let read = output.read_some(Mono(0), &mut |line| lines.push(line.to_owned()));
+            let read =
+                output.read_some(Mono(0), &mut |line| lines.push(String::from_utf8_lossy(line).into_owned()));
             assert_eq!(read.expect("the pipe is ours"), ReadState::Empty);
             assert_eq!(lines.len(), state);
         }
@@ -241,6 +264,18 @@ mod tests {
         text.extend_from_slice(b"\nnext\n");
         let (lines, _) = read_all(&text);
         assert_eq!(lines, [format!("{} [1000 bytes cut]", "x".repeat(LINE_BYTES_MAX)), "next".to_owned()]);
+    }
+
+    #[test]
+    fn a_line_of_text_is_cut_between_characters() {
+        let mut text = format!("x{}", "ü".repeat(LINE_BYTES_MAX)).into_bytes();
+        text.push(b'\n');
+        let (mut output, writer) = Output::new().expect("a pipe");
+        File::from(writer).write_all(&text).expect("room in the pipe");
+        let mut lines = Vec::new();
+        output.read_some(Mono(0), &mut |line| lines.push(line.to_vec())).expect("the pipe is ours");
+        let line = String::from_utf8(lines.remove(0)).expect("it was text");
+        assert!(line.ends_with("ü [8194 bytes cut]"), "{}", &line[line.len() - 40..]);
     }
 
     #[test]
@@ -287,7 +322,9 @@ mod tests {
         let mut lines = Vec::new();
         for (text, now) in [("lost\n", 0), ("kept\n", 1_000_000_000)] {
             writer.write_all(text.as_bytes()).expect("room in the pipe");
-            output.read_some(Mono(now), &mut |line| lines.push(line.to_owned())).expect("the pipe is ours");
+            output
+                .read_some(Mono(now), &mut |line| lines.push(String::from_utf8_lossy(line).into_owned()))
+                .expect("the pipe is ours");
         }
         assert_eq!(lines, ["[1 lines dropped: too many at once]", "kept"]);
     }

@@ -5,7 +5,9 @@
 //! done is told in the order in which it was done; the engine relies on that.
 //!
 //! People's questions that need no order are answered by a second thread with a handle of its own, so that nobody's
-//! list holds up a commit.
+//! list holds up a commit. Audits look at every job: a third thread makes one at a time, for all who have asked
+//! before it began, so that no audit holds up a list. The log of the store grows while an audit lasts, by what is
+//! written meanwhile, and is written back when it ends.
 
 use super::wakeup::Wakeup;
 use crate::engine::{Event, Ticket};
@@ -13,6 +15,7 @@ use crate::model::{Job, PoolName};
 use crate::store::{Applied, Fetch, Query, Reader, Record, Store, StoreError};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
@@ -31,9 +34,13 @@ enum Order {
 pub struct Storekeeper {
     orders: Option<Sender<Order>>,
     questions: Option<Sender<(Ticket, Query)>>,
+    audits: Option<Sender<Ticket>>,
+    /// An audit that is under way is not waited for at the end.
+    stop_audit: Arc<AtomicBool>,
     events: Receiver<Event>,
     wakeup: Arc<Wakeup>,
     reader: Option<JoinHandle<()>>,
+    auditor: Option<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -44,6 +51,8 @@ impl Storekeeper {
     /// When a thread cannot be started, or the store cannot be opened a second time.
     pub fn start(store: Box<dyn Store>) -> io::Result<Storekeeper> {
         let reader = store.reader().map_err(io::Error::other)?;
+        let stop_audit = Arc::new(AtomicBool::new(false));
+        let auditor = store.auditor(Arc::clone(&stop_audit)).map_err(io::Error::other)?;
         let wakeup = Arc::new(Wakeup::new()?);
         let (order_sender, orders) = channel();
         let (event_sender, events) = channel();
@@ -56,9 +65,19 @@ impl Storekeeper {
                 (Some(question_sender), Some(thread))
             }
         };
+        let (audits, auditor) = match auditor {
+            None => (None, None),
+            Some(auditor) => {
+                let (audit_sender, audits) = channel();
+                let told = Told { events: event_sender.clone(), wakeup: wakeup.clone() };
+                let thread = spawn("auditor", move || audit(auditor, &audits, &told))?;
+                (Some(audit_sender), Some(thread))
+            }
+        };
         let told = Told { events: event_sender, wakeup: wakeup.clone() };
         let keeper = Some(spawn("storekeeper", move || keep(store, &orders, &told))?);
-        Ok(Storekeeper { orders: Some(order_sender), questions, events, wakeup, reader, keeper })
+        let orders = Some(order_sender);
+        Ok(Storekeeper { orders, questions, audits, stop_audit, events, wakeup, reader, auditor, keeper })
     }
 
     pub fn write(&self, ticket: Ticket, record: Arc<Record>) {
@@ -75,6 +94,11 @@ impl Storekeeper {
 
     /// Asks the store: in order with writes, or whoever is free.
     pub fn query(&self, ticket: Ticket, query: Query, ordered: bool) {
+        if let (Some(audits), Query::Audit, false) = (&self.audits, &query, ordered) {
+            // It fails if the auditor has died, which `has_died` tells.
+            let _ = audits.send(ticket);
+            return;
+        }
         match &self.questions {
             Some(questions) if !ordered => {
                 // It fails if the reader has died, which `has_died` tells.
@@ -105,8 +129,13 @@ impl Storekeeper {
     /// # Panics
     /// When one of them panicked: the daemon cannot go on without its store.
     pub fn stop(&mut self) {
-        // The reader first: whoever closes the file last tidies it up, and a reader may not write.
+        // The readers first: whoever closes the file last tidies it up, and a reader may not write.
         self.questions = None;
+        self.audits = None;
+        self.stop_audit.store(true, Ordering::Relaxed);
+        if let Some(auditor) = self.auditor.take() {
+            auditor.join().expect("the auditor panicked");
+        }
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the reader panicked");
         }
@@ -119,7 +148,7 @@ impl Storekeeper {
     /// Whether a thread has ended although it should not have: it panicked.
     #[must_use]
     pub fn has_died(&self) -> bool {
-        self.reader.iter().chain(&self.keeper).any(JoinHandle::is_finished)
+        self.reader.iter().chain(&self.auditor).chain(&self.keeper).any(JoinHandle::is_finished)
     }
 }
 
@@ -147,6 +176,18 @@ impl Told {
 fn answer(mut reader: Box<dyn Reader>, questions: &Receiver<(Ticket, Query)>, told: &Told) {
     while let Ok((ticket, query)) = questions.recv() {
         told.tell(Event::Answered { ticket, result: reader.query(&query) });
+        told.wake();
+    }
+}
+
+fn audit(mut auditor: Box<dyn Reader>, audits: &Receiver<Ticket>, told: &Told) {
+    while let Ok(first) = audits.recv() {
+        let mut tickets = vec![first];
+        tickets.extend(audits.try_iter());
+        let result = auditor.query(&Query::Audit);
+        for ticket in tickets {
+            told.tell(Event::Answered { ticket, result: result.clone() });
+        }
         told.wake();
     }
 }

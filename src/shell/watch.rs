@@ -14,6 +14,8 @@ pub enum Source {
     Signals,
     /// The storekeeper has done something.
     Store,
+    /// The scribe has an answer.
+    Logs,
     /// A worker's pidfd.
     Process(Generation),
     Stdout(Generation),
@@ -62,6 +64,7 @@ fn encode(source: Source) -> u64 {
     match source {
         Source::Signals => 0,
         Source::Store => 1,
+        Source::Logs => 2,
         Source::Process(worker) => worker.0 << 2,
         Source::Stdout(worker) => worker.0 << 2 | 1,
         Source::Stderr(worker) => worker.0 << 2 | 2,
@@ -73,6 +76,7 @@ fn decode(data: u64) -> Source {
     match (data, data & 3) {
         (0, _) => Source::Signals,
         (1, _) => Source::Store,
+        (2, _) => Source::Logs,
         (_, 0) => Source::Process(worker),
         (_, 1) => Source::Stdout(worker),
         (_, _) => Source::Stderr(worker),
@@ -89,6 +93,7 @@ mod tests {
         for source in [
             Source::Signals,
             Source::Store,
+            Source::Logs,
             Source::Process(worker),
             Source::Stdout(worker),
             Source::Stderr(worker),

@@ -5,7 +5,7 @@
 //! of a command share one limit, and what one leaves unused the other may have; so they are cut only at the end,
 //! when it is known what each needs.
 
-use super::base64;
+use crate::wire::base64;
 use crate::wire::pipeline::outcome::Stream;
 
 /// Longest head, and longest tail, kept of one stream. Their sum is the largest limit for both streams together.

@@ -8,10 +8,9 @@
 //! | `link`, `wake` | the sockets, the signals |
 //! | `surroundings`, `command` | where a command runs, how it is started |
 //! | `running`, `stream`, `sweep` | a command from its start to its end, its streams, what it left behind |
-//! | `capture`, `base64`, `outcome` | what is kept of its output, what is reported |
+//! | `capture`, `outcome` | what is kept of its output, what is reported |
 //! | `process` | the kernel's calls |
 
-mod base64;
 mod capture;
 mod command;
 mod link;
