@@ -86,7 +86,9 @@ impl Failure {
 
     pub fn exit_status(&self) -> u8 {
         match self {
-            Failure::Usage { .. } | Failure::File(_) => 2,
+            Failure::Usage { .. } => 2,
+            Failure::File(error) if error.limit.is_some() => Code::Limit.exit_status(),
+            Failure::File(_) => Code::BadJob.exit_status(),
             Failure::Refused(refused) => refused.code().map_or(6, Code::exit_status),
             Failure::Trouble(trouble) | Failure::Unknown { trouble, .. } | Failure::Left { trouble, .. } => {
                 trouble.exit_status()
@@ -125,6 +127,7 @@ impl Failure {
     fn code(&self) -> &str {
         match self {
             Failure::Usage { .. } => "usage",
+            Failure::File(error) if error.limit.is_some() => "limit",
             Failure::File(_) => "bad_job",
             Failure::Refused(refused) => &refused.code,
             Failure::Trouble(trouble) | Failure::Unknown { trouble, .. } | Failure::Left { trouble, .. } => {
@@ -186,6 +189,10 @@ impl Failure {
                 }
                 if let Some(field) = &error.field {
                     more.insert("field".to_owned(), Value::from(field.as_str()));
+                }
+                if let Some((limit, value)) = error.limit {
+                    more.insert("limit".to_owned(), Value::from(limit));
+                    more.insert("value".to_owned(), Value::from(value));
                 }
             }
             Failure::Refused(refused) => more.clone_from(&refused.more),

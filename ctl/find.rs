@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// The control socket in a runtime directory.
 pub const CONTROL_SOCKET: &str = "control.ipc";
 
+/// What is said of a daemon that is somebody else's.
+const CLOSED: &str = "is closed to you (a daemon may open it to a group by its setting control_group)";
+
 /// The longest path of a Unix socket, in bytes.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -67,6 +70,7 @@ pub fn probe(socket: &Path) -> Result<Identity, Tried> {
     let found = match socket.symlink_metadata() {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(failed("is not there")),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(failed(CLOSED)),
         Err(error) => return Err(failed(&error.to_string())),
     };
     match UnixStream::connect(socket) {
@@ -78,6 +82,7 @@ pub fn probe(socket: &Path) -> Result<Identity, Tried> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err(failed("is left over: nobody listens"))
         }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(CLOSED)),
         Err(error) => Err(failed(&error.to_string())),
     }
 }

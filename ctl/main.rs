@@ -12,7 +12,6 @@ mod client;
 mod failure;
 mod find;
 mod interrupt;
-mod order;
 mod pages;
 mod policy;
 mod reply;

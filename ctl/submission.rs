@@ -7,14 +7,12 @@
 use crate::client::{Client, Exchange};
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
-use crate::order::{Cycle, Order};
 use crate::reply::Reply;
 use crate::trouble::Trouble;
-use pushpull::client::{Chunks, Head, abort};
+use pushpull::client::{Chunks, Head, abort, pour};
 use pushpull::wire::control::{Code, Limits};
-use pushpull::wire::job::{Defaults, JobError};
-use pushpull::wire::jobfile::{Element, FileError, Format, JobFile};
-use pushpull::wire::nearest::quote;
+use pushpull::wire::job::Defaults;
+use pushpull::wire::jobfile::{FileError, Format, JobFile};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
@@ -23,9 +21,6 @@ use std::time::Duration;
 
 /// How often a submit begins anew.
 const BEGINNINGS_MAX: u32 = 3;
-
-/// A job that must wait until the file is read, and whether it says itself which place it has.
-type Kept = (Element, bool);
 
 /// Where jobs come from.
 pub enum Input {
@@ -82,7 +77,7 @@ impl FileSubmit<'_> {
         head.name = head.name.or_else(|| file.header().name.clone());
         head.defaults = (defaults != Defaults::default()).then(|| defaults.to_json());
         let mut sender = Sender::new(client, self.key, &head, self.limits);
-        let sent = pour(&mut file, &defaults, &mut sender).and_then(|()| sender.finish());
+        let sent = pour(&mut file, &defaults, |job| sender.push(job)).and_then(|_| sender.finish());
         sent.map_err(|failure| {
             let pending = sender.client.interrupts().pending();
             sender.take_back(&failure);
@@ -104,56 +99,10 @@ impl FileSubmit<'_> {
     }
 }
 
-/// Sends the jobs of a file, those that wait for others of it last.
-fn pour<R: io::BufRead>(
-    file: &mut JobFile<R>,
-    defaults: &Defaults,
-    sender: &mut Sender<'_>,
-) -> Result<(), Failure> {
-    let mut order: Order<Kept> = Order::new();
-    let mut has_held = false;
-    let wrong = |error| Failure::File(Box::new(error));
-    while let Some((element, draft)) = file.next_job(defaults).map_err(wrong)? {
-        let has_index = draft.index.is_some();
-        if Order::<Kept>::must_hold(&draft) {
-            has_held = true;
-            order.hold(draft, (element, has_index));
-            continue;
-        }
-        order.pass(&draft);
-        if has_held && !has_index {
-            sender.push(&with_index(&element))?;
-        } else {
-            sender.push(&element.json)?;
-        }
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        Failure::File(Box::new(error))
     }
-    match order.sorted() {
-        Ok(sorted) => sorted.iter().try_for_each(|(element, has_index)| {
-            if *has_index { sender.push(&element.json) } else { sender.push(&with_index(element)) }
-        }),
-        Err(cycle) => Err(wrong(refuse_cycle(file, &cycle))),
-    }
-}
-
-/// The job with the place that it has in the file.
-fn with_index(element: &Element) -> String {
-    let Element { json, index, line: _ } = element;
-    match json.trim_start().strip_prefix('{') {
-        Some(fields) => format!("{{\"index\":{index},{fields}"),
-        None => format!("{{\"index\":{index},\"run\":{json}}}"),
-    }
-}
-
-fn refuse_cycle<R: io::BufRead>(file: &JobFile<R>, cycle: &Cycle<Kept>) -> FileError {
-    let steps: Vec<String> = cycle
-        .iter()
-        .take(10)
-        .map(|((element, _), label)| format!("line {} waits for {}", element.line, quote(label)))
-        .collect();
-    let more = if cycle.len() > steps.len() { ", and so on" } else { "" };
-    let problem = format!("goes in a circle: {}{more}", steps.join(", "));
-    let ((first, _), _) = cycle.first().expect("a circle has jobs");
-    file.refuse(first, JobError::at("after", problem))
 }
 
 impl Input {

@@ -5,12 +5,19 @@ mod audit;
 mod batches;
 mod cancel;
 mod completions;
+mod drain;
+mod explain;
 mod list;
+mod logs;
+mod metrics;
 mod pause;
 mod ping;
+mod remove;
+mod restart;
 mod results;
 mod resume;
 mod retry;
+mod scale;
 mod show;
 mod shutdown;
 mod status;
@@ -59,10 +66,10 @@ macro_rules! verbs {
 
 verbs! {
     "Give jobs": submit Submit, add Add;
-    "Look": status Status, list List, show Show, batches Batches, workers Workers, audit Audit;
+    "Look": status Status, list List, show Show, explain Explain, batches Batches, workers Workers, logs Logs, audit Audit, metrics Metrics;
     "Get what came out": wait Wait, results Results;
-    "Change": cancel Cancel, retry Retry, pause Pause, resume Resume;
-    "The daemon": ping Ping, version Version, shutdown Shutdown;
+    "Change": cancel Cancel, retry Retry, remove Remove, pause Pause, resume Resume, scale Scale, restart Restart;
+    "The daemon": ping Ping, version Version, drain Drain, shutdown Shutdown;
     "The shell": completions Completions;
 }
 

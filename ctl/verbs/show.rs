@@ -12,6 +12,7 @@ use pushpull::wire::record::{HistoryEntry, Record};
 use pushpull::wire::{duration, select};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::io;
 use std::time::SystemTime;
 
@@ -122,8 +123,32 @@ fn print_history(screen: &mut Screen, history: &[HistoryEntry]) -> io::Result<()
         let round = if entry.round > 0 { format!(" of round {}", entry.round) } else { String::new() };
         field(screen, "attempt", &format!("{}{round} on {worker}{took}: {end}", entry.attempt))?;
         if let Some(evidence) = &entry.evidence {
-            field(screen, "evidence", evidence.get())?;
+            print_evidence(screen, evidence)?;
         }
+    }
+    Ok(())
+}
+
+/// What was seen of a worker's death, or what a worker said beyond its one line; other evidence as it is.
+fn print_evidence(screen: &mut Screen, raw: &RawValue) -> io::Result<()> {
+    #[derive(Deserialize)]
+    struct Evidence {
+        #[serde(default)]
+        max_rss_kib: Option<u64>,
+        #[serde(default)]
+        last_output: Vec<String>,
+        #[serde(default)]
+        detail: Option<String>,
+    }
+    let Ok(evidence) = serde_json::from_str::<Evidence>(raw.get()) else {
+        return field(screen, "evidence", raw.get());
+    };
+    if let Some(rss) = evidence.max_rss_kib {
+        field(screen, "peak memory", &format!("{rss} KiB"))?;
+    }
+    let detail = evidence.detail.iter().flat_map(|detail| detail.lines());
+    for line in evidence.last_output.iter().map(String::as_str).chain(detail) {
+        screen.line(&format!("  | {}", plain(line)))?;
     }
     Ok(())
 }

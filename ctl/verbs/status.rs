@@ -5,7 +5,7 @@ use crate::client::request;
 use crate::failure::{Ending, Failure};
 use crate::screen::Screen;
 use crate::table::{Cell, Column, Table};
-use crate::words::{counts, plain, span};
+use crate::words::{counts, grouped, plain, span};
 use pushpull::wire::control::{CountsJson, PoolStatus, StatusReply};
 use pushpull::wire::duration;
 use std::io;
@@ -36,6 +36,16 @@ fn print(screen: &mut Screen, status: &StatusReply) -> io::Result<()> {
     let (version, pid) = (plain(&status.version), status.pid);
     screen
         .line(&format!("pushpulld {version}, pid {pid}, up {uptime}{draining}: {}", counts(&status.jobs)))?;
+    let void = status.void_reports;
+    let void = [(void.late, "late"), (void.refused, "refused"), (void.malformed, "malformed")];
+    let void: Vec<String> = void
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, word)| format!("{} {word}", grouped(number)))
+        .collect();
+    if !void.is_empty() {
+        screen.line(&format!("messages of workers that changed nothing: {}", void.join(", ")))?;
+    }
     // States that few jobs are ever in have a column only when they are needed.
     let rare: Vec<&Rare> =
         RARE.iter().filter(|(_, jobs)| status.pools.iter().any(|pool| jobs(&pool.jobs) > 0)).collect();

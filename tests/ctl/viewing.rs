@@ -143,3 +143,21 @@ fn ping_and_version_name_the_daemon() {
     let document: Value = serde_json::from_str(stdout(&fake.run(&["version", "--json"]))).expect("JSON");
     assert_eq!((&document["version"], &document["pushpullctl"]), (&json!("9.9.9"), &json!(own)));
 }
+
+#[test]
+fn explain_prints_its_sentence_and_programs_get_the_facts() {
+    let fake = Fake::start(|_, request| {
+        let (text, facts) = match (&request["id"], &request["worker"]) {
+            (Value::Number(_), _) => ("job 7 failed\u{7}", json!({"cause": "exit"})),
+            (_, Value::String(_)) => ("worker default.0.1 is idle", json!({})),
+            _ => ("pool default is paused\nthe disk is full", json!({})),
+        };
+        Act::Say(json!({"ok": true, "text": text, "facts": facts}))
+    });
+    assert_eq!(stdout(&fake.run(&["explain", "7"])), "job 7 failed\\u{7}\n");
+    assert_eq!(stdout(&fake.run(&["explain", "default.0"])), "worker default.0.1 is idle\n");
+    assert_eq!(stdout(&fake.run(&["explain"])), "pool default is paused\nthe disk is full\n");
+    let document: Value = serde_json::from_str(stdout(&fake.run(&["explain", "7", "--json"]))).expect("JSON");
+    assert_eq!(document["facts"]["cause"], "exit");
+    assert_status(&fake.run(&["explain", "seven"]), 2);
+}
