@@ -179,6 +179,47 @@ impl Daemon {
         assert_eq!(audit["differences"], json!([]), "{audit}");
     }
 
+    /// Waits until every slot has a ready worker.
+    pub fn await_workers(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.workers().iter().any(|row| row["state"] != "idle" && row["state"] != "busy") {
+            assert!(Instant::now() < deadline, "not all workers are ready: {:?}", self.workers());
+        }
+    }
+
+    /// The daemon's own processes, its workers, as the kernel has them. A command of a worker's is none of them.
+    pub fn children(&self) -> Vec<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the daemon lives");
+        let lists = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("children")));
+        let lists: Vec<String> = lists.flatten().collect();
+        let pids = lists.iter().flat_map(|list| list.split_whitespace());
+        pids.map(|pid| pid.parse().expect("a pid")).filter(|pid| process::carries(*pid, &self.mark)).collect()
+    }
+
+    /// Everything that carries this daemon's mark.
+    pub fn marked(&self) -> Vec<i32> {
+        process::marked(&self.mark)
+    }
+
+    /// Files of workers' sockets.
+    pub fn worker_files(&self) -> Vec<String> {
+        let own = self.site.runtime().join("w").display().to_string();
+        sockets(&self.site).into_iter().filter(|path| path.starts_with(&own)).collect()
+    }
+
+    /// What the daemon has open, as the kernel names it, without numbers.
+    pub fn descriptors(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon lives");
+        let targets = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let mut names: Vec<String> = targets.map(|target| target.display().to_string()).collect();
+        for name in &mut names {
+            // A number tells apart what is the same.
+            name.retain(|letter| !letter.is_ascii_digit());
+        }
+        names.sort();
+        names
+    }
+
     /// Handles of the living workers of a pool that are this daemon's beyond doubt, with their rows.
     pub fn living(&self, pool: &str) -> Vec<(Handle, Value)> {
         let rows = self.workers().into_iter().filter(|row| row["pool"] == pool);
@@ -207,6 +248,22 @@ impl Daemon {
         assert_eq!(self.exit().signal(), Some(libc::SIGKILL));
     }
 
+    /// SIGSTOP; returns when all its threads stand still.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+        // SAFETY: zeroes are a valid value of this plain structure, and it lives as long as the call.
+        let (status, info) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let options = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+            (libc::waitid(libc::P_PID, self.pid(), &raw mut info, options), info)
+        };
+        assert_eq!((status, info.si_code), (0, libc::CLD_STOPPED), "the daemon does not stop");
+    }
+
+    pub fn thaw(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
     /// TERM, and out it goes without a trace.
     pub fn stop(&mut self) {
         self.signal(libc::SIGTERM);
@@ -221,12 +278,31 @@ impl Daemon {
         assert_eq!(sockets(&self.site), [""; 0], "sockets are left");
     }
 
-    /// The daemon has left: starts another one on the same directories.
-    pub fn start_again(&mut self) {
+    /// The daemon has left: starts another one and kills it at once, wherever it is by then.
+    pub fn start_and_kill(&mut self) {
         assert!(self.handle.has_ended(), "the old one is still there");
         self.child = self.site.logged_command().spawn().expect("the daemon can be executed");
         self.handle = open(&self.child);
+        self.kill();
+    }
+
+    /// The daemon has left: starts another one on the same directories.
+    pub fn start_again(&mut self) {
+        let started = self.try_start_again();
+        started.unwrap_or_else(|status| panic!("{status}; the daemon said:\n{}", self.site.log()));
+    }
+
+    /// The same for one that may not come up; then it gives its exit status.
+    pub fn try_start_again(&mut self) -> Result<(), ExitStatus> {
+        assert!(self.handle.has_ended(), "the old one is still there");
+        self.child = self.site.logged_command().spawn().expect("the daemon can be executed");
+        self.handle = open(&self.child);
+        let socket = self.begin(&json!({"op": "ping"}));
+        if self.try_finish(&socket).is_none() {
+            return Err(self.exit());
+        }
         self.await_readiness();
+        Ok(())
     }
 }
 
@@ -244,6 +320,13 @@ impl Drop for Daemon {
 /// The first id of a submit's reply.
 pub fn first_id(reply: &Value) -> u64 {
     reply["ids"][0][0].as_u64().unwrap_or_else(|| panic!("no ids: {reply}"))
+}
+
+/// All ids of a submit's reply, in the order of its jobs.
+pub fn ids(reply: &Value) -> Vec<u64> {
+    let ranges = reply["ids"].as_array().unwrap_or_else(|| panic!("no ids: {reply}"));
+    let ends = ranges.iter().map(|range| (range[0].as_u64(), range[1].as_u64()));
+    ends.flat_map(|(first, last)| first.expect("an id")..=last.expect("an id")).collect()
 }
 
 fn open(child: &Child) -> Handle {

@@ -61,6 +61,13 @@ fn limits_are_named_with_their_values() {
     let submit = |jobs: usize| json!({"op": "submit", "jobs": vec!["true"; jobs]});
     limit(&submit(2_001), "chunk_jobs_max", 2_000);
     limit(&json!({"op": "submit", "jobs": [" ".repeat(300_000)]}), "request_bytes_max", 262_144);
+    let key = "k".repeat(1_025);
+    limit(&json!({"op": "submit", "jobs": ["true"], "key": key}), "key_bytes_max", 1_024);
+    limit(&json!({"op": "submit", "jobs": [{"run": "true", "key": key}]}), "key_bytes_max", 1_024);
+    limit(&deep(129), "data_depth_max", 128);
+    assert_eq!(daemon.ask(&deep(128))["jobs"], 1);
+    daemon.ask(&json!({"op": "cancel", "select": "all"}));
+    daemon.ask(&json!({"op": "remove", "select": "all"}));
     let first = json!({"op": "submit", "key": "k", "chunk": 0, "jobs": vec!["true"; 2_000]});
     daemon.ask(&first);
     let second = json!({"op": "submit", "key": "k", "chunk": 1, "last": true, "jobs": vec!["true"; 1_001]});
@@ -69,6 +76,15 @@ fn limits_are_named_with_their_values() {
     daemon.ask(&submit(2_000));
     limit(&submit(1_001), "jobs_max", 5_000);
     assert_eq!(daemon.ask(&submit(1_000))["jobs"], 1_000);
+}
+
+/// A submit of one job whose data is an array in an array and so on.
+fn deep(depth: usize) -> Value {
+    let mut data = json!([]);
+    for _ in 1..depth {
+        data = json!([data]);
+    }
+    json!({"op": "submit", "jobs": [{"pool": "other", "data": data}]})
 }
 
 #[test]

@@ -111,6 +111,34 @@ fn a_pause_and_generations_outlive_the_daemon() {
 }
 
 #[test]
+fn cancels_retries_and_removes_that_were_acknowledged_outlive_the_daemon() {
+    let mut daemon = Daemon::start("[pools.default]\nworkers = 0\n");
+    let first = daemon.submit(&json!(vec!["true"; 2_000]));
+    let range = |from: u64, jobs: u64| format!("{}-{}", first + from, first + from + jobs - 1);
+    let steps = [
+        ("cancel", range(0, 1_500), "cancelled", [500, 1_500]),
+        ("retry", range(0, 1_200), "retried", [1_700, 300]),
+        ("cancel", range(100, 200), "cancelled", [1_500, 500]),
+        ("remove", range(1_200, 250), "removed", [1_500, 250]),
+    ];
+    for (op, select, fate, [queued, cancelled]) in steps {
+        let reply = daemon.ask(&json!({"op": op, "select": select}));
+        daemon.kill();
+        assert!(reply[fate].as_u64() > Some(0), "{reply}");
+        daemon.start_again();
+        let status = daemon.ask(&json!({"op": "status"}));
+        let counts = (&status["jobs"]["queued"], &status["jobs"]["cancelled"]);
+        assert_eq!(counts, (&json!(queued), &json!(cancelled)), "after {op}: {reply}, {status}");
+        daemon.assert_audit();
+    }
+    daemon.site.configure(PLAIN);
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(daemon.wait("all")["succeeded"], 1_500);
+    daemon.assert_audit();
+}
+
+#[test]
 fn a_daemon_that_is_killed_again_and_again_gets_through() {
     let mut daemon = Daemon::start(PLAIN);
     let mut started = Fifo::new(daemon.site.path(), "started");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// Two built-in workers.
@@ -13,13 +13,14 @@ pub const PLAIN: &str = "[pools.default]\nworkers = 2\n";
 pub struct Site {
     directory: TempDir,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Site {
     pub fn new(config: &str) -> Site {
         // Sockets have short paths, whatever TMPDIR says.
         let directory = tempfile::Builder::new().prefix("pp").tempdir_in("/tmp").expect("/tmp is there");
-        let site = Site { directory, arguments: Vec::new() };
+        let site = Site { directory, arguments: Vec::new(), variables: Vec::new() };
         site.configure(config);
         site
     }
@@ -30,6 +31,16 @@ impl Site {
 
     pub fn argument(mut self, argument: &str) -> Site {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Other arguments for the next start.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Site {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -62,8 +73,15 @@ impl Site {
         if !self.is_in_memory() {
             command.arg("--state-dir").arg(self.state());
         }
-        command.args(&self.arguments);
+        command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Runs `pushpullctl` with the daemon here.
+    pub fn ctl(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pushpullctl"));
+        command.arg("--runtime-dir").arg(self.runtime()).args(arguments).stdin(Stdio::null());
+        command.output().expect("it can be executed")
     }
 
     pub fn logged_command(&self) -> Command {
@@ -71,10 +89,12 @@ impl Site {
         let mut command = self.command();
         command.stderr(log.expect("it is ours"));
         // When the test program itself is killed, nobody is left to look after the daemon.
-        // SAFETY: one system call, which is allowed between fork and exec.
+        // SAFETY: system calls, which are allowed between fork and exec.
         unsafe {
             command.pre_exec(|| {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                // Our own sockets' descriptors would be inherited.
+                libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
                 Ok(())
             });
         }
@@ -85,7 +105,14 @@ impl Site {
 /// `pushpulld` with nothing of our own surroundings that it would listen to.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushpulld"));
-    for variable in ["PUSHPULL_RUNTIME_DIR", "PUSHPULL_STATE_DIR", "PUSHPULL_DAEMON", "RUST_LOG"] {
+    for variable in [
+        "PUSHPULL_RUNTIME_DIR",
+        "PUSHPULL_STATE_DIR",
+        "PUSHPULL_DAEMON",
+        "RUST_LOG",
+        "NOTIFY_SOCKET",
+        "JOURNAL_STREAM",
+    ] {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Runs a daemon that does not get far; gives its exit status and what it says.
-fn refused(mut command: Command) -> (i32, String) {
+pub fn refused(mut command: Command) -> (i32, String) {
     command.stderr(std::process::Stdio::piped());
     let child = command.spawn().expect("the daemon can be executed");
     let handle = process::Handle::open(i32::try_from(child.id()).expect("a pid")).expect("it is our child");

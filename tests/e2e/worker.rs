@@ -1,11 +1,12 @@
 //! A worker of another language than none: this test program, executed again by the daemon.
 //!
 //! It gives a job's data back byte for byte, unless the data is an object whose "do" says otherwise: `who`, `fail`,
-//! `anon`, `flat`, `junk`, `twice`, `big`, `die`, `exit`, `hang`, `wait` (for a line of the FIFO "path"). With "say" it
+//! `anon`, `flat`, `twice`, `big`, `die`, `exit`, `hang`, one of [`misdeeds`], `wait` (for a line of the FIFO "path"; its result has "bytes" if that is there). With "say" it
 //! writes its pid to that FIFO first. Of its life as a whole `E2E_WORKER` says, in words with commas between them:
-//! `echo`, `deaf` (to TERM), `mute` (never ready), `leave=N` (after N answers), `reverse=N` (answers N jobs
+//! `echo`, `deaf` (to TERM), `mute` (never ready), `hasty` (answers before it is ready), `leave=N` (after N answers), `reverse=N` (answers N jobs
 //! backwards), `late=FIFO` (in slot 2: ready after a line of it), `bare` (answers as the ancestor's workers do).
 
+use crate::misdeeds;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -83,6 +84,11 @@ impl Worker {
         if let Some(path) = words.iter().find_map(|word| word.strip_prefix("late=")).filter(|_| is_last) {
             read_line(path);
         }
+        if words.contains(&"hasty") {
+            // It holds nothing yet and is not even ready.
+            worker.send(&json!({"type": "result", "id": 1, "data": "too early"}));
+            worker.send(&json!({"type": "result", "data": "too early"}));
+        }
         if !words.contains(&"mute") {
             worker.send(&json!({"type": "ready", "worker": std::process::id()}));
         }
@@ -154,12 +160,6 @@ impl Worker {
                 self.send(&json!({"type": "result", "id": id, "data": "first"}));
                 self.send(&json!({"type": "result", "id": id, "data": "second"}));
             }
-            Some("junk") => {
-                for junk in junk() {
-                    self.results.send(junk, 0).expect("the daemon takes it");
-                }
-                self.send(&json!({"type": "result", "id": id, "data": "after junk"}));
-            }
             Some("big") => {
                 let bytes = wishes["bytes"].as_u64().expect("a number");
                 let text = "x".repeat(usize::try_from(bytes).expect("a size"));
@@ -167,7 +167,9 @@ impl Worker {
             }
             Some("wait") => {
                 read_line(wishes["path"].as_str().expect("a path"));
-                self.send(&json!({"type": "result", "id": id, "data": "waited"}));
+                let bytes = wishes["bytes"].as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+                let data = bytes.map_or("waited".to_owned(), |bytes| "w".repeat(bytes));
+                self.send(&json!({"type": "result", "id": id, "data": data}));
             }
             Some("die") => {
                 eprintln!("last words of {}", std::process::id());
@@ -187,30 +189,13 @@ impl Worker {
                 // SAFETY: waits for a signal.
                 unsafe { libc::pause() };
             },
-            Some(unknown) => panic!("unknown wish {unknown}"),
+            Some(other) => {
+                let result = misdeeds::commit(other, id, &wishes, &self.results);
+                let data = result.unwrap_or_else(|| panic!("unknown wish {other}"));
+                self.send(&json!({"type": "result", "id": id, "data": data}));
+            }
         }
     }
-}
-
-/// Messages that are no answers.
-fn junk() -> Vec<Vec<u8>> {
-    let texts = [
-        "",
-        "no json",
-        "[]",
-        "17",
-        r#"{"type":"result""#,
-        r#"{"no":"type"}"#,
-        r#"{"type":"nonsense"}"#,
-        r#"{"type":"result","id":18446744073709551615,"data":0}"#,
-        r#"{"type":"result","id":"one","data":0}"#,
-        r#"{"type":"error","id":-1,"error":7}"#,
-        r#"{"type":"result","type":"result","data":1}"#,
-    ];
-    let mut junk: Vec<Vec<u8>> = texts.map(Vec::from).into();
-    junk.push(b"\x00\xff\xfe".to_vec());
-    junk.push(vec![b'['; 100_000]);
-    junk
 }
 
 fn who(attempt: u32) -> Value {

@@ -121,7 +121,7 @@ impl Worker {
         while !self.closed {
             self.read();
         }
-        self.output.finish(Mono(0), &mut |line| self.lines.push(line.to_owned()));
+        self.output.finish(Mono(0), &mut |line| self.lines.push(String::from_utf8_lossy(line).into_owned()));
         std::mem::take(&mut self.lines)
     }
 
@@ -137,7 +137,9 @@ impl Worker {
 
     fn read(&mut self) {
         await_readable(self.output.as_fd());
-        let state = self.output.read_some(Mono(0), &mut |line| self.lines.push(line.to_owned()));
+        let state = self
+            .output
+            .read_some(Mono(0), &mut |line| self.lines.push(String::from_utf8_lossy(line).into_owned()));
         self.closed = state.expect("the pipe is ours") == ReadState::Closed;
     }
 }
