@@ -16,6 +16,8 @@ pub mod base64;
 pub mod control;
 pub mod duration;
 pub mod evidence;
+#[cfg(test)]
+mod hostile;
 pub mod job;
 pub mod jobfile;
 pub mod logs;
