@@ -135,29 +135,45 @@ impl Engine {
     fn restart_pool(&mut self, now: Now, pool: usize, at_once: bool, effects: &mut Effects) {
         self.pools[pool].breaker.close();
         self.timers.clear(Timer::Probe(pool));
+        // First those that are there: whoever starts now is new already.
         for slot in 0..self.pools[pool].slots.len() {
-            self.restart_slot(now, pool, slot, at_once, effects);
+            self.restart_worker(now, pool, slot, at_once, effects);
+        }
+        for slot in 0..self.pools[pool].slots.len() {
+            self.let_start(pool, slot);
+        }
+        self.fill(now, pool, effects);
+    }
+
+    fn restart_slot(&mut self, now: Now, pool: usize, at: usize, at_once: bool, effects: &mut Effects) {
+        self.restart_worker(now, pool, at, at_once, effects);
+        self.let_start(pool, at);
+        self.fill(now, pool, effects);
+    }
+
+    /// Replaces a slot's worker, if it has one.
+    fn restart_worker(&mut self, now: Now, pool: usize, at: usize, at_once: bool, effects: &mut Effects) {
+        let slot = &mut self.pools[pool].slots[at];
+        slot.failures = 0;
+        let Some(worker) = slot.process().map(Process::generation) else {
+            return;
+        };
+        if at_once {
+            self.stop_worker(now, worker, Intent::Admin, Haste::Stop, effects);
+        } else {
+            self.want_replaced(now, worker, Intent::Admin, effects);
         }
     }
 
-    /// Whatever keeps a slot empty is forgotten; a worker in it is replaced.
-    fn restart_slot(&mut self, now: Now, pool: usize, at: usize, at_once: bool, effects: &mut Effects) {
+    /// Forgets whatever keeps a slot empty.
+    fn let_start(&mut self, pool: usize, at: usize) {
         let slot = &mut self.pools[pool].slots[at];
-        slot.failures = 0;
-        match &slot.state {
-            SlotState::Filled(process) => {
-                let worker = process.generation();
-                if at_once {
-                    self.stop_worker(now, worker, Intent::Admin, Haste::Stop, effects);
-                } else {
-                    self.want_replaced(now, worker, Intent::Admin, effects);
-                }
-            }
-            SlotState::Vacant | SlotState::Backoff | SlotState::Held | SlotState::Retired => {
+        match slot.state {
+            SlotState::Filled(_) | SlotState::Vacant => {}
+            SlotState::Backoff | SlotState::Held | SlotState::Retired => {
                 slot.state = SlotState::Vacant;
                 let number = u32::try_from(at).expect("a pool has fewer than 2^32 slots");
                 self.timers.clear(Timer::Slot(pool, number));
-                self.fill(now, pool, effects);
             }
         }
     }

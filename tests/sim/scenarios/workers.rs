@@ -272,3 +272,22 @@ fn a_worker_that_says_nothing_is_aborted_and_its_job_charged() {
     let said = explained(&mut scene, Subject::Job(JobId(1)));
     assert_eq!(said["facts"]["cause"], "crash", "{said}");
 }
+
+#[test]
+fn a_restart_does_not_replace_whom_it_has_just_started() {
+    let mut scene = Scene::new(|config| {
+        config.pools[0].workers = 3;
+        config.pools[0].max_unready = 3;
+        config.pools[0].restart_delay = Duration::from_secs(60);
+    });
+    // Each ends twice: the second time its slot is left empty for a while.
+    for _ in 0..2 {
+        for worker in std::mem::take(&mut scene.spawned) {
+            scene.step(Event::Spawned { worker, pid: 1 });
+            scene.exit_of(worker, Exit::Status(1));
+        }
+    }
+    assert!(scene.spawned.is_empty());
+    scene.ask(Request::Restart { what: Restarted::Everything, now: true });
+    assert_eq!((scene.spawned.len(), scene.hits), (3, 0));
+}
