@@ -27,5 +27,7 @@ pub mod pipeline;
 pub mod record;
 pub mod reply;
 pub mod request;
+#[cfg(test)]
+mod seeded;
 pub mod select;
 pub mod timestamp;

@@ -4,14 +4,10 @@
 //! `PUSHPULL_CASES` sets how many files are made, 20,000 unless it says otherwise.
 
 use super::*;
+use crate::wire::seeded::{Seeded, cases};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::io::BufReader;
-
-fn cases() -> u32 {
-    let asked = std::env::var("PUSHPULL_CASES").ok();
-    asked.map_or(20_000, |text| text.parse().expect("PUSHPULL_CASES is a number"))
-}
 
 /// How a file is written: its shape, and what stands between its tokens.
 #[derive(Clone, Debug)]
@@ -156,19 +152,6 @@ fn every_shape_of_file_gives_the_same_jobs() {
         Ok(())
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
-}
-
-/// Numbers that depend on nothing but the seed (splitmix64).
-struct Seeded(u64);
-
-impl Seeded {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).expect("below a usize")
-    }
 }
 
 /// Files to begin from. Each is accepted as it is.
