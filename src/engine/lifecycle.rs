@@ -217,7 +217,7 @@ impl Engine {
         self.dirty.insert(place);
     }
 
-    /// Stops a worker. The first intent stays; haste only grows.
+    /// Stops a worker. The intent of its first signal stays; haste only grows.
     pub(super) fn stop_worker(
         &mut self,
         now: Now,
@@ -232,6 +232,11 @@ impl Engine {
         let Some(process) = self.process_mut(worker) else {
             return;
         };
+        // A worker that drains has had no signal yet: what its own job does wrong is told apart from that.
+        let is_its_own = matches!(intent, Intent::Timeout(_) | Intent::Hung | Intent::TooLarge(_));
+        if is_its_own && matches!(process.phase, Phase::Draining { .. }) {
+            process.intent = Some(intent);
+        }
         process.intent.get_or_insert(intent);
         match (haste, process.phase) {
             (Haste::Drain { until }, Phase::Ready) if !process.held.is_empty() => {

@@ -164,6 +164,12 @@ impl Crew {
                 Err(format!("the idle worker {} is stopped", worker.0))
             };
         };
+        let limit = jobs.tags.get(&oldest.id).and_then(|tag| seen.plans.0[tag].limit(pool));
+        // Its time may be over while its worker drains, whatever for.
+        if !oldest.void && limit.is_some_and(|limit| now.since(ledger.oldest_since) >= limit) {
+            ledger.hit_for = Some(oldest.id);
+            return Ok(());
+        }
         // A drain that is done ends the daemon, whoever is still at what was cancelled.
         let is_drained = pauses.draining && ledger.held.iter().all(|held| held.void);
         if pauses.stopping || is_drained {
@@ -177,11 +183,6 @@ impl Crew {
             } else {
                 Err(format!("worker {} is stopped for a cancel at once", worker.0))
             };
-        }
-        let limit = jobs.tags.get(&oldest.id).and_then(|tag| seen.plans.0[tag].limit(pool));
-        if limit.is_some_and(|limit| now.since(ledger.oldest_since) >= limit) {
-            ledger.hit_for = Some(oldest.id);
-            return Ok(());
         }
         Err(format!("worker {} is stopped, and its job {} has not exceeded its limit", worker.0, oldest.id))
     }

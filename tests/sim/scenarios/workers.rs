@@ -291,3 +291,19 @@ fn a_restart_does_not_replace_whom_it_has_just_started() {
     scene.ask(Request::Restart { what: Restarted::Everything, now: true });
     assert_eq!((scene.spawned.len(), scene.hits), (3, 0));
 }
+
+#[test]
+fn a_job_that_takes_too_long_is_charged_also_while_its_worker_drains() {
+    let mut scene = Scene::new(|_| {});
+    scene.submit("a", &[r#"{"data":1,"timeout":"5s"}"#]);
+    scene.commit();
+    let worker = scene.ready();
+    scene.ask(Request::Restart { what: Restarted::Everything, now: false });
+    assert_eq!(scene.hits, 0, "it may finish what it holds");
+    scene.pass(5_000);
+    assert_eq!(scene.hits, 1);
+    scene.exit_of(worker, Exit::Signal(15));
+    scene.commit();
+    let said = explained(&mut scene, Subject::Job(JobId(1)));
+    assert_eq!(said["facts"]["cause"], "timeout", "{said}");
+}
