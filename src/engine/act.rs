@@ -186,9 +186,11 @@ impl Engine {
         effects: &mut Effects,
     ) -> Option<AttemptPlace> {
         let process = self.process(worker)?;
+        // One that stood behind others never ran.
+        let ran = process.held.front().is_some_and(|held| held.job.id == id);
         let place = AttemptPlace { worker: process.name.clone(), started: process.oldest_since.wall };
         self.void(now, worker, id, effects);
-        Some(place)
+        ran.then_some(place)
     }
 
     fn write_cancel(&mut self, now: Now, client: Client, stub: &Stub, end: End, effects: &mut Effects) {

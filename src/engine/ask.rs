@@ -7,7 +7,7 @@ use super::wait::{RowsWanted, Waiter};
 use super::{Engine, Place};
 use crate::config::RECENT_JOBS;
 use crate::model::{
-    Answer, AttemptPlace, BatchId, BatchRow, Counts, JobId, Now, PoolName, Query, Record, Row, Select, State,
+    Answer, BatchId, BatchRow, Counts, JobId, Now, PoolName, Query, Record, Row, Running, Select, State,
     StoreError, Word,
 };
 use crate::wire::control::{AuditReply, BatchJson, Code, Refusal};
@@ -85,6 +85,11 @@ pub(super) fn not_found(what: &str) -> Reply {
     let (noun, hint) = if what.starts_with('@') { ("batch", "batches") } else { ("job", "list all") };
     let refusal = Refusal::new(Code::NotFound, format!("there is no {noun} {what}"));
     Reply::Refused(Box::new(refusal.hint(format!("pushpullctl {hint} shows what is kept"))))
+}
+
+pub(super) fn no_pool(name: &PoolName) -> Reply {
+    let refusal = Refusal::new(Code::NotFound, format!("there is no pool {name}"));
+    Reply::Refused(Box::new(refusal.hint("pushpullctl status lists them")))
 }
 
 pub(super) fn no_worker(name: &str) -> Reply {
@@ -361,18 +366,14 @@ impl Engine {
         };
         row.state = State::Running;
         let is_oldest = process.held.front().is_some_and(|held| held.job.id == row.job.id);
-        row.running = Some(AttemptPlace {
-            worker: process.name.clone(),
-            started: if is_oldest { process.oldest_since.wall } else { crate::model::Wall(0) },
-        });
+        let started = is_oldest.then_some(process.oldest_since.wall);
+        row.running = Some(Running { worker: process.name.clone(), started });
     }
 
     fn on_pause(&mut self, client: Client, pool: Option<PoolName>, paused: bool, effects: &mut Effects) {
         if let Some(name) = &pool {
             if self.pool_place(name).is_none() {
-                let refusal = Refusal::new(Code::NotFound, format!("there is no pool {name}"));
-                effects
-                    .reply(client, Reply::Refused(Box::new(refusal.hint("pushpullctl status lists them"))));
+                effects.reply(client, no_pool(name));
                 return;
             }
         } else if !paused && self.is_draining() {

@@ -28,7 +28,7 @@ impl Engine {
         facts.number("crashes", standing.crashes);
         let text = match (row.state, &row.outcome) {
             (State::Running, _) => self.why_running(now, row, &mut facts),
-            (State::Delayed, _) => why_delayed(now, row, attempts, &mut facts),
+            (State::Delayed, _) => why_delayed(self.steady_wall(now), row, attempts, &mut facts),
             (State::Blocked, _) => why_blocked(row, &mut facts),
             (State::Queued, _) => {
                 let (reason, text) = self.why_queued(now, row, live);
@@ -59,7 +59,7 @@ impl Engine {
                 counted(ahead as u64, "other job", "other jobs")
             );
         }
-        facts.text("started", &timestamp::render(place.started));
+        facts.text_or_null("started", place.started.map(timestamp::render).as_deref());
         let attempt = row.standing.attempts + 1;
         let since = process.map_or(Duration::ZERO, |process| now.mono.since(process.oldest_since.mono));
         format!("runs on worker {} since {}, attempt {attempt}", place.worker, duration::render(since))
@@ -275,10 +275,10 @@ fn why_process(now: Now, process: &Process) -> String {
     }
 }
 
-fn why_delayed(now: Now, row: &Row, attempts: &[(Standing, Attempt)], facts: &mut Object) -> String {
+fn why_delayed(now: Wall, row: &Row, attempts: &[(Standing, Attempt)], facts: &mut Object) -> String {
     let due = row.due.unwrap_or(Wall(0));
     facts.text("due", &timestamp::render(due));
-    let left = duration::render(due.since(now.wall));
+    let left = duration::render(due.since(now));
     match attempts.last().filter(|(standing, _)| standing.round == row.standing.round) {
         Some((standing, attempt)) => {
             facts.text("cause", attempt.cause.as_str());

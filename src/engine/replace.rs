@@ -3,6 +3,7 @@
 //! No more than `max_unavailable` of a pool at once: a slot counts from the moment in which its worker begins to
 //! drain until its successor is ready. So a program that no longer starts costs one slot, not the pool.
 
+use super::ask::{no_pool, no_worker};
 use super::event::{Client, Effect, Effects};
 use super::lifecycle::Haste;
 use super::timers::Timer;
@@ -10,7 +11,6 @@ use super::worker::{Intent, Phase, Process, Slot, SlotState};
 use super::{Engine, Seat};
 use crate::config::{MEASURE_AGAIN, OnRestartLimit};
 use crate::model::{Generation, Now, PoolName};
-use crate::wire::control::{Code, Refusal};
 use crate::wire::reply::Reply;
 use crate::wire::request::Restarted;
 use log::Level;
@@ -126,7 +126,7 @@ impl Engine {
                     self.restart_slot(now, pool, slot, at_once, effects);
                     Reply::Done
                 }
-                None => super::ask::no_worker(name),
+                None => no_worker(name),
             },
         };
         effects.reply(client, reply);
@@ -316,9 +316,4 @@ impl Engine {
         self.timers.clear(Timer::Probe(place));
         self.fill(now, place, effects);
     }
-}
-
-fn no_pool(name: &PoolName) -> Reply {
-    let refusal = Refusal::new(Code::NotFound, format!("there is no pool {name}"));
-    Reply::Refused(Box::new(refusal.hint("pushpullctl status lists them")))
 }

@@ -45,6 +45,8 @@ impl Engine {
 
     pub(super) fn status(&mut self, now: Now) -> StatusReply {
         let warnings = self.warnings(now);
+        // Jobs are submitted by this clock.
+        let steady = self.steady_wall(now);
         let mut jobs = Counts::default();
         for counts in self.orphans.values() {
             jobs.add(counts);
@@ -60,7 +62,7 @@ impl Engine {
                 paused: pool.paused,
                 workers: pool.worker_counts(),
                 jobs: counts.into(),
-                oldest_queued_s: oldest.map(|submitted| now.wall.since(submitted).as_secs_f64()),
+                oldest_queued_s: oldest.map(|submitted| steady.since(submitted).as_secs_f64()),
                 per_second: PerSecond { finished: pool.rate.per_second(now.mono.0) },
             });
         }

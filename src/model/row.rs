@@ -1,6 +1,6 @@
 //! A job with everything that has happened to it, as it is kept and shown.
 
-use super::{AttemptPlace, Job, Outcome, Standing, State, Wall};
+use super::{Job, Outcome, Standing, State, Wall, WorkerName};
 use std::sync::Arc;
 
 /// A job as it is kept.
@@ -13,6 +13,14 @@ pub struct Row {
     /// When a delayed job is due.
     pub due: Option<Wall>,
     /// Where a running job runs; `None` from a store.
-    pub running: Option<AttemptPlace>,
+    pub running: Option<Running>,
     pub outcome: Option<Outcome>,
+}
+
+/// Who has a running job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub worker: WorkerName,
+    /// Since when it is its worker's oldest; `None` while it comes behind others.
+    pub started: Option<Wall>,
 }

@@ -10,7 +10,9 @@ use super::duration::seconds_json;
 use super::job::after_json;
 use super::object::Object;
 use super::timestamp;
-use crate::model::{Attempt, AttemptPlace, Cause, Exit, Outcome, Row, Standing, State, Wall, Work};
+use crate::model::{
+    Attempt, AttemptPlace, Cause, Exit, Outcome, Row, Standing, State, Wall, Work, WorkerName,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -35,9 +37,13 @@ pub fn render(row: &Row, parts: Parts<'_>) -> String {
     // A job that was retried still has the outcome of its round before; it says nothing about this one.
     let outcome = row.outcome.as_ref().filter(|_| row.state.is_finished());
     let standing = outcome.map_or(row.standing, |outcome| outcome.standing);
-    let place = match outcome {
-        Some(outcome) => outcome.last.as_ref(),
-        None => row.running.as_ref(),
+    let (worker, started) = match (outcome, &row.running) {
+        (Some(outcome), _) => (
+            outcome.last.as_ref().map(|place| &place.worker),
+            outcome.last.as_ref().map(|place| place.started),
+        ),
+        (None, Some(running)) => (Some(&running.worker), running.started),
+        (None, None) => (None, None),
     };
     let command = match &job.work {
         Work::Run(command) => Some(&**command),
@@ -61,9 +67,9 @@ pub fn render(row: &Row, parts: Parts<'_>) -> String {
         Parts::Brief => {}
         Parts::Result | Parts::All(_) => object.raw_or_null("result", result),
     }
-    write_place(&mut object, place);
+    write_worker(&mut object, worker);
     object.text("submitted", &timestamp::render(job.submitted));
-    write_time(&mut object, "started", place.map(|place| place.started));
+    write_time(&mut object, "started", started);
     write_time(&mut object, "finished", outcome.map(|outcome| outcome.finished));
     object.number("priority", job.priority);
     match parts {
@@ -235,7 +241,7 @@ fn history_entry(ended: &Ended<'_>) -> String {
     let mut object = Object::with_capacity(256 + ended.result.map_or(0, str::len));
     object.number("round", ended.standing.round);
     object.number("attempt", ended.standing.attempts);
-    write_place(&mut object, Some(ended.place));
+    write_worker(&mut object, Some(&ended.place.worker));
     write_time(&mut object, "started", Some(ended.place.started));
     write_time(&mut object, "finished", Some(ended.finished));
     object.text_or_null("cause", ended.cause.map(Cause::as_str));
@@ -290,8 +296,8 @@ fn exit_in(json: &str) -> Option<Exit> {
     ending.signal.map(Exit::Signal).or(ending.exit.map(Exit::Status))
 }
 
-fn write_place(object: &mut Object, place: Option<&AttemptPlace>) {
-    object.text_or_null("worker", place.map(|place| place.worker.to_string()).as_deref());
+fn write_worker(object: &mut Object, worker: Option<&WorkerName>) {
+    object.text_or_null("worker", worker.map(ToString::to_string).as_deref());
 }
 
 fn write_time(object: &mut Object, name: &str, at: Option<Wall>) {

@@ -1,7 +1,7 @@
 //! Tests of records.
 
 use super::*;
-use crate::model::{After, BatchId, Generation, Job, JobId, Policy, PoolName, WorkerName};
+use crate::model::{After, BatchId, Generation, Job, JobId, Policy, PoolName, Running, WorkerName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,13 +89,16 @@ fn a_waiting_job_has_nulls() {
 fn a_running_job_names_its_worker() {
     let mut row = echo();
     row.state = State::Running;
-    row.running = Some(place(5));
+    let AttemptPlace { worker, started } = place(5);
+    row.running = Some(Running { worker, started: Some(started) });
     row.standing.attempts = 2;
     let record = read(&render(&row, Parts::Brief));
     assert_eq!(record.state(), Some(State::Running));
     assert_eq!(record.worker.as_deref(), Some("default.3.5"));
     assert_eq!(record.started.as_deref(), Some("2026-01-31T09:30:01.000Z"));
     assert_eq!((record.attempts, record.finished), (2, None));
+    row.running.as_mut().expect("it was just set").started = None;
+    assert_eq!(read(&render(&row, Parts::Brief)).started, None, "it comes behind others");
 }
 
 #[test]
