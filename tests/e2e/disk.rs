@@ -117,13 +117,7 @@ impl Full {
 
         disk.fill(1 << 20);
         let mut parked = Vec::new();
-        let refusal = loop {
-            let reply = daemon.ask_any(&submit(&format!("key {}", parked.len())));
-            if reply["ok"] != true {
-                break reply["error"].clone();
-            }
-            parked.extend(ids(&reply));
-        };
+        let refusal = submit_until_refused(&daemon, "key", &mut parked);
         assert_eq!(refusal["code"], "no_space", "{refusal}");
         assert!(refusal["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{refusal}");
         assert!(!parked.is_empty(), "not one submit was taken");
@@ -162,6 +156,17 @@ impl Full {
         let audit = self.daemon.site.ctl(&["audit"]);
         assert_eq!(audit.status.code(), Some(0), "{audit:?}");
         self.daemon.stop();
+    }
+}
+
+/// Submits until there is no room left; gives the refusal, and adds what was acknowledged.
+fn submit_until_refused(daemon: &Daemon, key: &str, acknowledged: &mut Vec<u64>) -> Value {
+    loop {
+        let reply = daemon.ask_any(&submit(&format!("{key} {}", acknowledged.len())));
+        if reply["ok"] != true {
+            return reply["error"].clone();
+        }
+        acknowledged.extend(ids(&reply));
     }
 }
 
@@ -251,8 +256,8 @@ fn a_start_on_a_full_disk_says_so_or_serves_when_there_is_room() {
         // It depends on what the dead one has left whether a start needs room at all.
         match full.daemon.try_start_again() {
             Ok(()) => {
-                full.await_trouble();
-                assert_eq!(full.daemon.refusal(&submit("none"))["code"], "no_space");
+                let refusal = submit_until_refused(&full.daemon, "again", &mut full.parked);
+                assert_eq!(refusal["code"], "no_space", "{refusal}");
                 full.disk.make_room();
             }
             Err(status) => {
