@@ -68,7 +68,8 @@ fn run(args: &Args, report: Option<Report>) -> Result<u8, Failure> {
             if let Some(report) = report {
                 report.ready();
             }
-            Ok(daemon.run().status)
+            let read = || configuration(&args).map_err(|failure| failure.text);
+            Ok(daemon.run(read).status)
         }
         (Err(failure), Some(report)) => {
             let status = failure.status;

@@ -175,7 +175,7 @@ fn serve(
         .name("client".to_owned())
         .spawn(move || client.run())
         .map_err(|error| Failure { status: 6, text: format!("cannot start a thread: {error}") })?;
-    let left = daemon.run();
+    let left = daemon.run(|| Err("a run of one file reads no configuration again".to_owned()));
     let (teller, ended) = thread.join().unwrap_or_else(|_| {
         (Teller::new(true), Err(Failure { status: 6, text: "the client panicked".to_owned() }))
     });

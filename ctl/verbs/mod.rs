@@ -12,6 +12,7 @@ mod logs;
 mod metrics;
 mod pause;
 mod ping;
+mod reload;
 mod remove;
 mod restart;
 mod results;
@@ -69,7 +70,7 @@ verbs! {
     "Look": status Status, list List, show Show, explain Explain, batches Batches, workers Workers, logs Logs, audit Audit, metrics Metrics;
     "Get what came out": wait Wait, results Results;
     "Change": cancel Cancel, retry Retry, remove Remove, pause Pause, resume Resume, scale Scale, restart Restart;
-    "The daemon": ping Ping, version Version, drain Drain, shutdown Shutdown;
+    "The daemon": ping Ping, version Version, reload Reload, drain Drain, shutdown Shutdown;
     "The shell": completions Completions;
 }
 

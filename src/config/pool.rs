@@ -151,6 +151,38 @@ impl PoolSettings {
         }
     }
 
+    /// Whether a worker that was started with these settings is as good as one that is started with `other`. If not, a
+    /// change of one into the other replaces it.
+    #[must_use]
+    pub fn starts_alike(&self, other: &PoolSettings) -> bool {
+        let as_other = PoolSettings {
+            workers: other.workers,
+            timeout: other.timeout,
+            retries: other.retries,
+            backoff: other.backoff,
+            max_crashes: other.max_crashes,
+            min_ready: other.min_ready,
+            max_unready: other.max_unready,
+            start_timeout: other.start_timeout,
+            stop_signal: other.stop_signal,
+            stop_timeout: other.stop_timeout,
+            restart: other.restart,
+            restart_delay: other.restart_delay,
+            restart_delay_max: other.restart_delay_max,
+            restart_reset: other.restart_reset,
+            restart_limit: other.restart_limit,
+            restart_limit_period: other.restart_limit_period,
+            on_restart_limit: other.on_restart_limit,
+            max_jobs: other.max_jobs,
+            max_age: other.max_age,
+            max_rss: other.max_rss,
+            max_unavailable: other.max_unavailable,
+            watchdog: other.watchdog,
+            ..self.clone()
+        };
+        as_other == *other
+    }
+
     /// `restart_limit`, or its default.
     #[must_use]
     pub fn exits_max(&self) -> u32 {

@@ -161,6 +161,7 @@ impl Engine {
             Request::Pause { pool, paused } => self.on_pause(client, pool, paused, effects),
             Request::Restart { what, now: at_once } => self.on_restart(now, client, &what, at_once, effects),
             Request::Scale { pool, workers } => self.on_scale(now, client, &pool, workers, effects),
+            Request::Reload => self.on_reload(Some(client), effects),
             Request::Drain => {
                 self.set_draining(true);
                 effects.reply(client, Reply::Done);
@@ -372,7 +373,7 @@ impl Engine {
 
     fn on_pause(&mut self, client: Client, pool: Option<PoolName>, paused: bool, effects: &mut Effects) {
         if let Some(name) = &pool {
-            if self.pool_place(name).is_none() {
+            if self.live_pool(name).is_none() {
                 effects.reply(client, no_pool(name));
                 return;
             }
@@ -383,7 +384,7 @@ impl Engine {
         }
         let names: Vec<PoolName> = match pool {
             Some(name) => vec![name],
-            None => self.pools.iter().map(|pool| pool.settings.name.clone()).collect(),
+            None => self.live_pools().map(|pool| pool.settings.name.clone()).collect(),
         };
         self.asks.pausing.insert(client, Pausing { left: names.len(), trouble: None });
         // All at once, so that no other pause or resume comes in between.

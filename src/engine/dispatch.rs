@@ -22,7 +22,7 @@ impl Engine {
             return;
         }
         let pool = &self.pools[place];
-        if pool.open && (!pool.paused || Mutant::IgnorePause.is_on()) {
+        if pool.open && !pool.gone && (!pool.paused || Mutant::IgnorePause.is_on()) {
             while let Some((id, worker)) = self.pools[place].next_pair(now) {
                 self.send(now, place, id, worker, effects);
             }
@@ -71,10 +71,11 @@ impl Engine {
             return;
         };
         let settings = &self.pools[seat.pool].settings;
-        let (pool_timeout, builtin, grace) = (settings.timeout, settings.is_builtin(), settings.stop_timeout);
+        let (pool_timeout, grace) = (settings.timeout, settings.stop_timeout);
         let Some(process) = self.process(worker) else {
             return;
         };
+        let builtin = process.settings.is_builtin();
         let since = if Mutant::HurryTimeouts.is_on() { process.born } else { now.mono };
         let deadline = process.held.front().and_then(|held| {
             let limit = if held.void {
@@ -162,9 +163,14 @@ impl Pool {
         sendable
     }
 
-    /// Workers that may be sent to.
+    /// Workers that may be sent to: not those from before a reload that work on another kind of job.
     fn workers(&self) -> impl Iterator<Item = &Process> {
-        self.slots.iter().filter_map(Slot::process).filter(|process| matches!(process.phase, Phase::Ready))
+        let can_run = |process: &&Process| {
+            process.settings.is_builtin() == self.settings.is_builtin()
+                && process.settings.message == self.settings.message
+        };
+        let ready = |process: &&Process| matches!(process.phase, Phase::Ready);
+        self.slots.iter().filter_map(Slot::process).filter(ready).filter(can_run)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine's one door in and one door out.
 
+use crate::config::Config;
 use crate::model::{
     Answer, Applied, Exit, Fetch, Fetched, Generation, Job, JobId, PoolName, Query, Record, StoreError,
     WorkerName,
@@ -46,6 +47,10 @@ pub enum Event {
     Measured { worker: Generation, rss_kib: u64 },
     /// TERM or INT reached the daemon.
     Stop,
+    /// HUP reached the daemon.
+    Hangup,
+    /// The answer to [`Effect::ReadConfig`]: a configuration that can be used, or why there is none.
+    Configured { client: Option<Client>, result: Result<Box<Config>, String> },
     /// Time has passed: timers are looked at now, and at no other event. What has happened by now is told first.
     Tick,
 }
@@ -91,6 +96,14 @@ pub enum Effect {
     Fetch(Fetch),
     /// In order with writes and fetches: these jobs are no longer in memory.
     Rewind(Vec<Arc<Job>>),
+    /// In order with writes and fetches: whatever of this pool waits is to be fetched again.
+    BeginAnew(PoolName),
+    /// Read the configuration again and check it whole, then answer with [`Event::Configured`].
+    ReadConfig {
+        client: Option<Client>,
+    },
+    /// From now on this is the configuration.
+    Configure(Box<Config>),
     /// Ask the store: in order with writes when `ordered`, else of what is durable by now.
     Query {
         ticket: Ticket,

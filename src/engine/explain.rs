@@ -74,9 +74,9 @@ impl Engine {
         if let Some(trouble) = &self.writes.trouble {
             return ("storage", format!("{trouble}, and nothing is started until it works again"));
         }
-        let Some(place) = self.pool_place(name) else {
+        let Some(place) = self.live_pool(name) else {
             let text = format!(
-                "its pool {name} is not configured: add [pools.{name}] to pushpulld.toml and restart"
+                "its pool {name} is not configured: add [pools.{name}] to pushpulld.toml, then pushpullctl reload"
             );
             return ("pool_gone", text);
         };
@@ -205,7 +205,7 @@ impl Pool {
             return Some(format!("no worker of pool {name} starts: {error}"));
         }
         if self.settings.workers == 0 {
-            return Some(format!("pool {name} has no workers: set workers and restart"));
+            return Some(format!("pool {name} has no workers: pushpullctl scale {name} N"));
         }
         if self.ready() == 0 {
             return Some(format!("no worker of pool {name} is ready: pushpullctl workers shows why"));
@@ -239,10 +239,12 @@ impl Pool {
 fn unsuited(pool: &Pool) -> String {
     let name = &pool.settings.name;
     if pool.settings.is_builtin() {
-        format!("it has data, and pool {name} runs commands: give the pool a command again and restart")
+        format!(
+            "it has data, and pool {name} runs commands: give the pool a command again, then pushpullctl reload"
+        )
     } else {
         format!(
-            "it has a command of its own, and pool {name} takes data: remove the pool's command and restart"
+            "it has a command of its own, and pool {name} takes data: remove the pool's command, then pushpullctl reload"
         )
     }
 }

@@ -27,7 +27,7 @@ impl Engine {
         // Jobs that go alone came from workers' windows: they are few, and must not keep better ones out.
         let is_low = pool.window.together() * 2 <= jobs_max && pool.window.bytes() * 2 <= bytes_max;
         let is_behind = pool.window.best_priority().is_some_and(|priority| !pool.is_best(priority));
-        if pool.fetching || pool.more.is_none() || !(is_low || is_behind) || stopping {
+        if pool.fetching || pool.more.is_none() || !(is_low || is_behind) || stopping || pool.gone {
             return;
         }
         pool.fetching = true;

@@ -107,8 +107,8 @@ impl Engine {
 
     fn pool_for(&self, draft: &Draft, index: u64) -> Result<PoolName, Box<Refusal>> {
         let name = draft.pool.clone().unwrap_or_default();
-        let Some(place) = self.pool_place(&name) else {
-            let known: Vec<&str> = self.pools.iter().map(|pool| pool.settings.name.as_str()).collect();
+        let Some(place) = self.live_pool(&name) else {
+            let known: Vec<&str> = self.live_pools().map(|pool| pool.settings.name.as_str()).collect();
             let nearest = nearest::did_you_mean(name.as_str(), known.iter().copied());
             let error = JobError {
                 field: Some("pool".to_owned()),

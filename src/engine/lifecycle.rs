@@ -111,6 +111,7 @@ impl Engine {
         let until = now.mono + pool.settings.start_timeout;
         let process = Process {
             name: name.clone(),
+            settings: pool.settings.clone(),
             pid: None,
             phase: Phase::Starting { until },
             intent: None,
@@ -358,6 +359,7 @@ impl Engine {
                 Intent::Shutdown
                 | Intent::Scale
                 | Intent::Recycle
+                | Intent::Reload
                 | Intent::Admin
                 | Intent::Hung
                 | Intent::Timeout(_)

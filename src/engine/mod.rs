@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `lifecycle`, `worker` | when workers start and stop |
 //! | `replace`, `breaker`, `watchdog` | when they are replaced, held back, or hung |
+//! | `reload` | what a changed configuration changes |
 //! | `dispatch`, `window`, `credit` | who gets which job |
 //! | `report`, `settle` | what an answer or a worker's end means for its jobs |
 //! | `fetch` | which jobs are in memory |
@@ -34,6 +35,7 @@ mod lifecycle;
 mod metrics;
 mod mutant;
 mod pool;
+mod reload;
 mod replace;
 mod report;
 mod settle;
@@ -73,9 +75,14 @@ pub struct Engine {
     started: Now,
     chance: Chance,
     timers: Timers,
+    /// Every pool that has been configured since the start: a place in this list never changes its meaning.
     pools: Vec<Pool>,
-    /// Counts of kept jobs whose pool is not configured.
+    /// The places of those that are configured, in the file's order.
+    order: Vec<usize>,
+    /// Counts of kept jobs whose pool has not been configured since the start.
     orphans: BTreeMap<PoolName, Counts>,
+    /// Pools of that kind that are paused.
+    paused_orphans: BTreeSet<PoolName>,
     /// Where each living worker sits.
     seats: BTreeMap<Generation, Seat>,
     /// Workers that are gone but whose results may still come in.
@@ -154,8 +161,10 @@ impl Engine {
             started: now,
             chance: Chance::new(seed),
             timers: Timers::default(),
+            order: (0..config.pools.len()).collect(),
             pools: config.pools.into_iter().map(Pool::new).collect(),
             orphans: BTreeMap::new(),
+            paused_orphans: BTreeSet::new(),
             seats: BTreeMap::new(),
             late: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -195,8 +204,11 @@ impl Engine {
             }
         }
         for name in recovered.paused {
-            if let Some(place) = self.pool_place(&name) {
-                self.pools[place].paused = true;
+            match self.pool_place(&name) {
+                Some(place) => self.pools[place].paused = true,
+                None => {
+                    self.paused_orphans.insert(name);
+                }
             }
         }
         self.writes.releases = recovered.releases;
@@ -230,6 +242,8 @@ impl Engine {
             Event::Answered { ticket, result } => self.on_answered(now, ticket, result, effects),
             Event::Measured { worker, rss_kib } => self.on_measured(now, worker, rss_kib, effects),
             Event::Stop => self.on_stop_signal(now, effects),
+            Event::Hangup => self.on_reload(None, effects),
+            Event::Configured { client, result } => self.on_configured(now, client, result, effects),
             Event::Tick => self.on_tick(now, effects),
         }
         while let Some(place) = self.dirty.pop_first() {
@@ -279,8 +293,19 @@ impl Engine {
         }
     }
 
+    /// A pool that is or was configured.
     fn pool_place(&self, name: &PoolName) -> Option<usize> {
         self.pools.iter().position(|pool| pool.settings.name == *name)
+    }
+
+    /// A pool that is configured.
+    fn live_pool(&self, name: &PoolName) -> Option<usize> {
+        self.pool_place(name).filter(|place| !self.pools[*place].gone)
+    }
+
+    /// The pools that are configured, in the file's order.
+    fn live_pools(&self) -> impl Iterator<Item = &Pool> {
+        self.order.iter().map(|place| &self.pools[*place])
     }
 
     fn process(&self, worker: Generation) -> Option<&worker::Process> {

@@ -7,11 +7,15 @@ use super::worker::{Phase, Slot, SlotState};
 use crate::config::PoolSettings;
 use crate::model::Counts;
 use crate::wire::control::WorkerCounts;
+use std::sync::Arc;
 
 /// One pool of the configuration.
 #[derive(Debug)]
 pub(super) struct Pool {
-    pub(super) settings: PoolSettings,
+    /// Shared with the workers that were started with them.
+    pub(super) settings: Arc<PoolSettings>,
+    /// It is no longer configured: its last workers go, and its jobs wait until it is again.
+    pub(super) gone: bool,
     pub(super) slots: Vec<Slot>,
     pub(super) window: Window,
     /// What the store holds. A running job counts as queued here.
@@ -38,7 +42,8 @@ impl Pool {
     pub(super) fn new(settings: PoolSettings) -> Pool {
         let slots = (0..settings.workers).map(|_| Slot::default()).collect();
         Pool {
-            settings,
+            settings: Arc::new(settings),
+            gone: false,
             slots,
             window: Window::default(),
             counts: Counts::default(),
@@ -77,6 +82,11 @@ impl Pool {
     /// Whether the store has nothing more for its workers.
     pub(super) fn is_all_fetched(&self) -> bool {
         self.more.is_none() && !self.fetching
+    }
+
+    /// Whether its jobs are to wait, whatever its workers do.
+    pub(super) fn rests(&self) -> bool {
+        self.paused || self.gone
     }
 
     /// Whether a job of this priority may be sent: nothing better may lie in the store.

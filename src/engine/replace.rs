@@ -14,6 +14,7 @@ use crate::model::{Generation, Now, PoolName};
 use crate::wire::reply::Reply;
 use crate::wire::request::Restarted;
 use log::Level;
+use std::sync::Arc;
 
 impl Engine {
     /// Has a worker replaced, as soon as no others are in the way.
@@ -109,12 +110,12 @@ impl Engine {
     ) {
         let reply = match what {
             Restarted::Everything => {
-                for pool in 0..self.pools.len() {
+                for pool in self.order.clone() {
                     self.restart_pool(now, pool, at_once, effects);
                 }
                 Reply::Done
             }
-            Restarted::Pool(name) => match self.pool_place(name) {
+            Restarted::Pool(name) => match self.live_pool(name) {
                 Some(pool) => {
                     self.restart_pool(now, pool, at_once, effects);
                     Reply::Done
@@ -139,10 +140,16 @@ impl Engine {
         for slot in 0..self.pools[pool].slots.len() {
             self.restart_worker(now, pool, slot, at_once, effects);
         }
+        self.let_all_start(pool);
+        self.fill(now, pool, effects);
+    }
+
+    /// Forgets whatever keeps slots of a pool empty.
+    pub(super) fn let_all_start(&mut self, pool: usize) {
         for slot in 0..self.pools[pool].slots.len() {
+            self.pools[pool].slots[slot].failures = 0;
             self.let_start(pool, slot);
         }
-        self.fill(now, pool, effects);
     }
 
     fn restart_slot(&mut self, now: Now, pool: usize, at: usize, at_once: bool, effects: &mut Effects) {
@@ -187,9 +194,9 @@ impl Engine {
         workers: u32,
         effects: &mut Effects,
     ) {
-        let reply = match self.pool_place(name) {
+        let reply = match self.live_pool(name) {
             Some(pool) => {
-                self.scale(now, pool, workers, effects);
+                self.scale(now, pool, workers, Intent::Scale, effects);
                 Reply::Done
             }
             None => no_pool(name),
@@ -198,9 +205,9 @@ impl Engine {
     }
 
     /// Adds slots, or empties the last ones: their workers finish what they hold.
-    pub(super) fn scale(&mut self, now: Now, place: usize, workers: u32, effects: &mut Effects) {
+    pub(super) fn scale(&mut self, now: Now, place: usize, workers: u32, why: Intent, effects: &mut Effects) {
         let pool = &mut self.pools[place];
-        pool.settings.workers = workers;
+        Arc::make_mut(&mut pool.settings).workers = workers;
         if pool.slots.len() < workers as usize {
             pool.slots.resize_with(workers as usize, Slot::default);
         }
@@ -213,7 +220,7 @@ impl Engine {
             .collect();
         let until = self.settings.drain_timeout.map(|timeout| now.mono + timeout);
         for worker in surplus {
-            self.stop_worker(now, worker, Intent::Scale, Haste::Drain { until }, effects);
+            self.stop_worker(now, worker, why, Haste::Drain { until }, effects);
         }
         self.drop_surplus(place);
         self.fill(now, place, effects);

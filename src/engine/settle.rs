@@ -252,6 +252,7 @@ impl Engine {
                     Intent::Shutdown
                     | Intent::Scale
                     | Intent::Recycle
+                    | Intent::Reload
                     | Intent::Admin
                     | Intent::StartTimeout
                     | Intent::Timeout(_)
@@ -363,10 +364,16 @@ impl Engine {
         live.place = Place::Waiting;
         live.deliveries += u32::from(delivered);
         let job = live.job.clone();
-        if let Some(place) = self.pool_place(&job.pool) {
+        let Some(place) = self.pool_place(&job.pool) else {
+            return;
+        };
+        if self.pools[place].settings.can_run(&job.work) {
             self.pools[place].window.insert(&job, &standing);
-            self.dirty.insert(place);
+        } else {
+            // The pool has become another one meanwhile.
+            self.leave_to_store(place, id);
         }
+        self.dirty.insert(place);
     }
 
     /// An answer from a worker that is gone. A success counts if there is no outcome yet; an error does not.
@@ -431,6 +438,7 @@ fn crash_error(process: &Process, death: &Death) -> String {
             Intent::Shutdown
             | Intent::Scale
             | Intent::Recycle
+            | Intent::Reload
             | Intent::Admin
             | Intent::StartTimeout
             | Intent::Timeout(_)

@@ -51,10 +51,12 @@ impl Engine {
         for counts in self.orphans.values() {
             jobs.add(counts);
         }
-        let mut pools = Vec::with_capacity(self.pools.len());
+        let mut pools = Vec::with_capacity(self.order.len());
         for place in 0..self.pools.len() {
+            jobs.add(&self.counts_with_running(place));
+        }
+        for place in self.order.clone() {
             let counts = self.counts_with_running(place);
-            jobs.add(&counts);
             let oldest = self.oldest_queued(place);
             let pool = &mut self.pools[place];
             pools.push(PoolStatus {
@@ -114,7 +116,7 @@ impl Engine {
                 now.wall.since(at).as_secs()
             ));
         }
-        for pool in &self.pools {
+        for pool in self.live_pools() {
             let name = &pool.settings.name;
             if let Some(error) = &pool.start_error {
                 warnings.push(format!("pool {name}: workers do not start: {error}"));
@@ -139,10 +141,13 @@ impl Engine {
 
     /// Jobs whose pool is not configured wait until it is again.
     pub(super) fn orphan_warnings(&self) -> impl Iterator<Item = String> + '_ {
-        self.orphans.iter().filter(|(_, counts)| counts.unfinished() > 0).map(|(name, counts)| {
+        let gone = self.pools.iter().filter(|pool| pool.gone);
+        let gone = gone.map(|pool| (&pool.settings.name, &pool.counts));
+        let waiting = gone.chain(&self.orphans).filter(|(_, counts)| counts.unfinished() > 0);
+        waiting.map(|(name, counts)| {
             let waiting = counts.unfinished();
             format!(
-                "{waiting} jobs wait for pool {name}, which is not configured: add [pools.{name}] and restart, or cancel them: pushpullctl cancel --pool {name}"
+                "{waiting} jobs wait for pool {name}, which is not configured: add [pools.{name}] and reload, or cancel them: pushpullctl cancel --pool {name}"
             )
         })
     }
@@ -167,13 +172,14 @@ impl Engine {
             ("run", "remove the pool's command")
         };
         Some(format!(
-            "pool {name} has {many} with {kind}, which its workers cannot run: {cure} and restart, or cancel them"
+            "pool {name} has {many} with {kind}, which its workers cannot run: {cure} and reload, or cancel them"
         ))
     }
 
     pub(super) fn worker_rows(&self, now: Now) -> Vec<WorkerRow> {
         let mut rows = Vec::new();
-        for pool in &self.pools {
+        let gone = self.pools.iter().filter(|pool| pool.gone);
+        for pool in self.live_pools().chain(gone) {
             for (at, slot) in pool.slots.iter().enumerate() {
                 rows.push(worker_row(now, pool.settings.name.as_str(), at, slot));
             }

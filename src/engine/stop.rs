@@ -144,12 +144,12 @@ impl Engine {
         if !self.is_draining() || !self.writes.is_empty() {
             return;
         }
-        let left: usize = self.pools.iter().filter(|pool| pool.paused).map(|pool| pool.window.len()).sum();
+        let left: usize = self.pools.iter().filter(|pool| pool.rests()).map(|pool| pool.window.len()).sum();
         if self.jobs.len() > left {
             return;
         }
         // Jobs that their pool cannot run stay in the store, and are not waited for.
-        if self.pools.iter().all(|pool| pool.paused || pool.is_worked_off()) {
+        if self.pools.iter().all(|pool| pool.rests() || pool.is_worked_off()) {
             effects.log(Level::Info, "drained: everything queued is worked off");
             self.stop_all(now, Force::Drain, effects);
         }

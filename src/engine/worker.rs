@@ -9,6 +9,7 @@
 //! carries an [`Intent`], set before the first signal; an exit without one counts against the slot.
 
 use super::credit::Credit;
+use crate::config::PoolSettings;
 use crate::model::{Exit, Generation, Job, JobId, Mono, Now, Standing, Wall, WorkerName};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -77,6 +78,8 @@ pub(super) enum Intent {
     Scale,
     /// It has reached its age, its number of jobs or its memory.
     Recycle,
+    /// Its pool's settings have changed, or the pool is gone.
+    Reload,
     /// Somebody wants it replaced.
     Admin,
     /// It says nothing. This charges like a crash.
@@ -98,6 +101,7 @@ impl Intent {
             Intent::Shutdown => "the daemon stops",
             Intent::Scale => "the pool is made smaller",
             Intent::Recycle => "it has reached its limit",
+            Intent::Reload => "the configuration has changed",
             Intent::Admin => "it is restarted",
             Intent::Hung => "it hangs",
             Intent::StartTimeout => "it was not ready in time",
@@ -112,6 +116,8 @@ impl Intent {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) name: WorkerName,
+    /// What it was started with.
+    pub(super) settings: Arc<PoolSettings>,
     /// Known once it has been spawned.
     pub(super) pid: Option<u32>,
     pub(super) phase: Phase,

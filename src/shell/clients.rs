@@ -7,6 +7,7 @@ use crate::wire::control::{Code, Refusal};
 use crate::wire::reply::Reply;
 use crate::wire::request;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Requests taken in one turn of the loop.
@@ -21,6 +22,8 @@ pub struct Clients {
     socket: zmq::Socket,
     path: PathBuf,
     request_bytes_max: usize,
+    /// How often the socket was bound.
+    bound: u32,
     next: u64,
     /// Where each reply goes: all frames up to the empty one, sent back untouched.
     envelopes: BTreeMap<Client, Vec<Vec<u8>>>,
@@ -32,15 +35,42 @@ impl Clients {
     pub fn bind(context: &Context, runtime: &Path, request_bytes_max: usize) -> zmq::Result<Clients> {
         let path = runtime.join(endpoints::CONTROL);
         let socket = endpoints::bind_control(context, &path, request_bytes_max)?;
-        Ok(Clients { socket, path, request_bytes_max, next: 0, envelopes: BTreeMap::new() })
+        Ok(Clients { socket, path, request_bytes_max, bound: 0, next: 0, envelopes: BTreeMap::new() })
     }
 
-    /// Lets a group use the socket.
+    /// Binds once more, in place of the file that is or was there: for another limit, or because the file is gone.
+    /// Those who are connected stay so.
     ///
     /// # Errors
-    /// When we are neither root nor a member of it.
-    pub fn open_to(&self, group: u32) -> std::io::Result<()> {
-        endpoints::open_to_group(&self.path, group)
+    /// When that is not possible; then all is as it was.
+    pub fn bind_again(&mut self, request_bytes_max: usize) -> std::io::Result<()> {
+        self.bound += 1;
+        // To unbind would delete the file later, from another thread, whichever file it is by then.
+        let fresh = self.path.with_extension(format!("{}.ipc", self.bound));
+        endpoints::bind_control_again(&self.socket, &fresh, request_bytes_max)
+            .map_err(|error| std::io::Error::other(error.to_string()))?;
+        std::fs::rename(&fresh, &self.path)?;
+        self.request_bytes_max = request_bytes_max;
+        Ok(())
+    }
+
+    /// Lets a group use the socket, or only ourselves.
+    ///
+    /// # Errors
+    /// When we are neither root nor a member of the group.
+    pub fn open_to(&self, group: Option<u32>) -> std::io::Result<()> {
+        match group {
+            Some(group) => endpoints::open_to_group(&self.path, group),
+            None => std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o600)),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn request_bytes_max(&self) -> usize {
+        self.request_bytes_max
     }
 
     pub fn socket(&self) -> &zmq::Socket {

@@ -102,6 +102,16 @@ impl Crew {
         }
     }
 
+    /// Workers are started with these settings from now on; those that are there keep theirs.
+    pub fn configure(&mut self, pools: &[PoolSettings]) {
+        self.pools = pools.iter().map(|pool| (pool.name.clone(), Arc::new(pool.clone()))).collect();
+    }
+
+    /// What a pool's next worker is started with.
+    pub fn settings(&self, pool: &PoolName) -> Option<&PoolSettings> {
+        self.pools.get(pool).map(Arc::as_ref)
+    }
+
     /// Binds a worker's sockets and starts its program.
     ///
     /// # Errors
@@ -263,7 +273,9 @@ impl Crew {
         let (stream, label) = match source {
             Source::Stdout(_) => (&mut member.stdout, "stdout"),
             Source::Stderr(_) => (&mut member.stderr, "stderr"),
-            Source::Process(_) | Source::Signals | Source::Store | Source::Logs => return false,
+            Source::Process(_) | Source::Signals | Source::Store | Source::Logs | Source::Runtime => {
+                return false;
+            }
         };
         let Some(output) = stream else {
             return false;

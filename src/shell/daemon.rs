@@ -4,36 +4,38 @@
 //! each kind bounded; lets the engine step for each event; and performs all effects. Few large turns, not many
 //! small ones: a wake-up costs much more than the work behind it.
 
-use super::account;
-use super::aside;
+use super::access::Access;
 use super::clients::Clients;
+use super::clock::Clock;
 use super::context::Context;
 use super::crew::{Crew, resident_kib};
-use super::dirs::{DirError, Directory, Reach};
+use super::dirs::{DirError, Directory};
 use super::endpoints;
 use super::kernel;
 use super::limits;
 use super::lock::{LockError, Locks};
 use super::logs::{self, Pen, Scribe};
 use super::notify::Notify;
+use super::opening::{open_in_memory, open_store};
 use super::reaper::Reaper;
+use super::reload;
+use super::runtime::Runtime;
 use super::signals::{Signal, Signals};
 use super::storekeeper::Storekeeper;
 use super::sweep;
 use super::watch::{Source, Watch};
 use crate::config::Config;
 use crate::engine::{Client, Effect, Effects, Engine, Event, Identity};
-use crate::model::{Mono, Now, Wall};
-use crate::store::{MemoryStore, Recovered, SqliteStore, Store, StoreError};
+use crate::model::{Mono, Now};
+use crate::store::StoreError;
 use crate::wire::control::{Code, Refusal};
 use crate::wire::logs::LogsAsk;
 use crate::wire::reply::Reply;
-use nix::time::{ClockId, clock_gettime};
 use std::io::{self, Read};
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// The file of the store in the state directory.
 pub const STORE_FILE: &str = "jobs.db";
@@ -122,12 +124,18 @@ pub struct Daemon {
     clients: Clients,
     crew: Crew,
     notify: Notify,
+    access: Access,
+    runtime: Runtime,
+    /// When the runtime directory, which has gone, is to be made again.
+    mend_at: Option<Mono>,
     /// When workers that are being settled are to be looked at again.
     settle_at: Option<Mono>,
     /// When streams of workers that were flooded are to be looked at again.
     dropped_at: Option<Mono>,
     /// Somebody had more than one turn takes.
     more: bool,
+    /// The service manager was told that the configuration is being read again.
+    is_reloading: bool,
     exit: Option<u8>,
     stopped_by: Option<u8>,
     // These come last: sockets are closed before their context, and locks are freed when all is done.
@@ -144,21 +152,13 @@ impl Daemon {
         kernel::check()?;
         let inherited = limits::raise_nofile(&setup.config)?;
         let state = setup.state.as_deref().map(Directory::state).transpose()?;
-        let group = control_group(&setup.config)?;
-        let has_users = setup.config.pools.iter().any(|pool| pool.user.is_some());
-        let (reach, workers_reach) = match &group {
-            _ if has_users => (Reach::Everybody, Reach::Everybody),
-            Some((_, group)) => (Reach::Group(*group), Reach::Owner),
-            None => (Reach::Owner, Reach::Owner),
-        };
-        let runtime = Directory::runtime(&setup.runtime, reach)?;
-        let locks = Locks::acquire(state.as_ref(), &runtime)?;
+        let access = Access::of(&setup.config)?;
+        let runtime = Directory::runtime(&setup.runtime, access.runtime)?;
+        let mut locks = Locks::acquire(state.as_ref(), &runtime)?;
         // Only now: a daemon that is refused changes nothing of the first one's.
-        let opened = runtime.open_to(reach);
-        opened
-            .map_err(|error| group_error(group.as_ref(), &error).unwrap_or(StartError::Directory(error)))?;
+        access.open_directory(&runtime)?;
         locks.clean_sockets().map_err(|error| system("clean the runtime directory", error))?;
-        runtime.inner(endpoints::WORKERS, workers_reach)?;
+        access.open_workers(&runtime)?;
         let identity = state.as_ref().unwrap_or(&runtime).identity().to_owned();
         let scribe = start_scribe(setup, state.as_ref().unwrap_or(&runtime))?;
         sweep_survivors(&identity)?;
@@ -175,12 +175,7 @@ impl Daemon {
         let request_bytes_max = setup.config.daemon.request_bytes_max;
         let clients = Clients::bind(&context, runtime.path(), request_bytes_max)
             .map_err(|error| StartError::Socket { path: runtime.path().join(endpoints::CONTROL), error })?;
-        if let Some((_, number)) = &group {
-            let opened = clients.open_to(*number);
-            opened.map_err(|error| {
-                group_error(group.as_ref(), &error).unwrap_or_else(|| system("open a socket", error))
-            })?;
-        }
+        access.open_socket(&clients)?;
         let signals = Signals::new().map_err(|error| system("take signals", error))?;
         let storekeeper =
             Storekeeper::start(store).map_err(|error| system("start the storekeeper", error))?;
@@ -193,12 +188,15 @@ impl Daemon {
             let watched = watch.add(scribe.wakeup(), Source::Logs);
             watched.map_err(|error| system("watch descriptors", error))?;
         }
+        let runtime_path = runtime.path().to_owned();
+        let runtime = Runtime::new(&setup.runtime, runtime, locks.take_runtime(), &watch)
+            .map_err(|error| system("watch the runtime directory", error))?;
         let reaper = Reaper::new(&identity).map_err(|error| system("become a subreaper", error))?;
         let random = random().map_err(|error| system("draw random bytes", error))?;
         let nonce = format!("{:08x}", random & 0xffff_ffff);
         let pen = scribe.as_ref().map_or_else(Pen::dry, Scribe::pen);
         let pools = &setup.config.pools;
-        let crew = Crew::new(context.clone(), runtime.path(), nonce, pools, reaper, inherited, pen);
+        let crew = Crew::new(context.clone(), &runtime_path, nonce, pools, reaper, inherited, pen);
         let name = Identity { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
         let engine = Engine::new(setup.config.clone(), recovered, name, clock.now(), random);
         Ok(Daemon {
@@ -211,10 +209,14 @@ impl Daemon {
             scribe,
             clients,
             crew,
+            access,
+            runtime,
+            mend_at: None,
             notify: if setup.is_private { Notify::nobody() } else { Notify::of_this_process() },
             settle_at: None,
             dropped_at: None,
             more: false,
+            is_reloading: false,
             exit: None,
             stopped_by: None,
             _context: context,
@@ -222,10 +224,10 @@ impl Daemon {
         })
     }
 
-    /// Turns the loop until the engine says to leave.
-    pub fn run(mut self) -> Left {
+    /// Turns the loop until the engine says to leave. `read` reads the configuration again; its error is for people.
+    pub fn run(mut self, mut read: impl FnMut() -> Result<Config, String>) -> Left {
         self.engine.start(self.clock.now(), &mut self.effects);
-        self.perform();
+        self.perform(&mut read);
         self.notify.ready();
         let mut events = Vec::new();
         while self.exit.is_none() {
@@ -237,7 +239,7 @@ impl Daemon {
             for event in events.drain(..) {
                 self.engine.step(now, event, &mut self.effects);
             }
-            self.perform();
+            self.perform(&mut read);
             let engine = &self.engine;
             self.notify.turn(self.clock.now().mono, engine.is_stopping(), || engine.in_a_line());
             if self.storekeeper.has_died() {
@@ -284,7 +286,7 @@ impl Daemon {
 
     /// Milliseconds until the next deadline, rounded up so that the wait is not cut short again and again.
     fn timeout_ms(&self) -> i64 {
-        let own = [self.settle_at, self.dropped_at, self.notify.next_deadline()];
+        let own = [self.settle_at, self.dropped_at, self.mend_at, self.notify.next_deadline()];
         let deadlines = own.into_iter().chain([self.engine.next_deadline()]);
         let Some(next) = deadlines.flatten().min() else {
             return -1;
@@ -306,11 +308,7 @@ impl Daemon {
                         events.push(Event::Stop);
                     }
                     Signal::Child => child_signal = true,
-                    Signal::Hangup => {
-                        self.notify.reloading();
-                        log::warn!("HUP: a changed configuration needs a restart");
-                        self.notify.ready();
-                    }
+                    Signal::Hangup => events.push(Event::Hangup),
                 }
             }
         }
@@ -321,8 +319,12 @@ impl Daemon {
                 Source::Stdout(worker) | Source::Stderr(worker) => {
                     self.more |= self.crew.take_output(*worker, *source, now.mono, &self.watch);
                 }
-                Source::Signals | Source::Store | Source::Logs => {}
+                Source::Signals | Source::Store | Source::Logs | Source::Runtime => {}
             }
+        }
+        let mend_due = self.mend_at.is_some_and(|at| at <= now.mono);
+        if mend_due || ready.contains(&Source::Runtime) {
+            self.mend_at = self.runtime.mend(now.mono, &self.access, &mut self.clients);
         }
         self.dropped_at = self.crew.say_dropped(now.mono);
         let settle_due = self.settle_at.is_some_and(|at| at <= now.mono);
@@ -349,19 +351,23 @@ impl Daemon {
     }
 
     /// Does what the engine wants, and what it wants when it hears how that went.
-    fn perform(&mut self) {
+    fn perform(&mut self, read: &mut impl FnMut() -> Result<Config, String>) {
         while !self.effects.is_empty() {
             let mut events = Vec::new();
-            self.perform_once(&mut events);
+            self.perform_once(&mut events, read);
             let now = self.clock.now();
             for event in events {
                 self.engine.step(now, event, &mut self.effects);
             }
         }
+        if std::mem::take(&mut self.is_reloading) {
+            self.notify.ready();
+        }
     }
 
-    fn perform_once(&mut self, events: &mut Vec<Event>) {
-        for effect in self.effects.drain() {
+    fn perform_once(&mut self, events: &mut Vec<Event>, read: &mut impl FnMut() -> Result<Config, String>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain() {
             match effect {
                 Effect::Spawn(name) => {
                     let worker = name.generation;
@@ -377,6 +383,14 @@ impl Daemon {
                 Effect::Write { ticket, record } => self.storekeeper.write(ticket, record),
                 Effect::Fetch(fetch) => self.storekeeper.fetch(fetch),
                 Effect::Rewind(jobs) => self.storekeeper.rewind(jobs),
+                Effect::BeginAnew(pool) => self.storekeeper.begin_anew(pool),
+                Effect::ReadConfig { client } => {
+                    self.notify.reloading();
+                    self.is_reloading = true;
+                    let result = read().and_then(|config| self.prepare_config(config));
+                    events.push(Event::Configured { client, result: result.map(Box::new) });
+                }
+                Effect::Configure(config) => self.configure(&config),
                 Effect::Query { ticket, query, ordered } => self.storekeeper.query(ticket, query, ordered),
                 Effect::Reply { client, mut reply } => {
                     add_memory(&mut reply);
@@ -391,31 +405,44 @@ impl Daemon {
                 Effect::Exit(status) => self.exit = Some(status),
             }
         }
-    }
-}
-
-/// Both clocks. The one that nobody sets goes on while the machine sleeps, so that a delay of an hour is over an hour
-/// later on everybody's watch.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    origin: Duration,
-}
-
-impl Clock {
-    fn new() -> Clock {
-        Clock { origin: since_boot() }
+        // Nobody has pushed anything meanwhile; this is for the room that it has.
+        self.effects = effects;
     }
 
-    fn now(&self) -> Now {
-        let mono = u64::try_from(since_boot().saturating_sub(self.origin).as_nanos()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        // The engine takes zero for "never": begin a second later.
-        Now { mono: Mono(mono + 1_000_000_000), wall: Wall(u64::try_from(wall).unwrap_or(u64::MAX)) }
+    /// Checks a configuration that was read again, and opens what it wants open: from here on nothing can fail.
+    fn prepare_config(&mut self, config: Config) -> Result<Config, String> {
+        let access = reload::check(&config, &self.crew)?;
+        let bytes_max = config.daemon.request_bytes_max;
+        if access == self.access && bytes_max == self.clients.request_bytes_max() {
+            return Ok(config);
+        }
+        let before = (self.access.clone(), self.clients.request_bytes_max());
+        if let Err(error) = self.open(&access, bytes_max) {
+            if let Err(worse) = self.open(&before.0, before.1) {
+                log::error!("the sockets are open to others than before: {worse}");
+            }
+            return Err(error);
+        }
+        self.access = access;
+        Ok(config)
     }
-}
 
-fn since_boot() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).expect("Linux has this clock since 2.6.39")
+    /// Opens the directories and the control socket as far as they are to be.
+    fn open(&mut self, access: &Access, request_bytes_max: usize) -> Result<(), String> {
+        let text = |error: StartError| error.to_string();
+        access.open_directory(self.runtime.directory()).map_err(text)?;
+        access.open_workers(self.runtime.directory()).map_err(|error| error.to_string())?;
+        self.clients.bind_again(request_bytes_max).map_err(|error| format!("the control socket: {error}"))?;
+        access.open_socket(&self.clients).map_err(text)
+    }
+
+    /// The engine has taken this configuration over.
+    fn configure(&mut self, config: &Config) {
+        self.crew.configure(&config.pools);
+        if let Some(scribe) = &self.scribe {
+            scribe.limit(log_limits(config));
+        }
+    }
 }
 
 fn raw(watch: &Watch) -> RawFd {
@@ -434,83 +461,18 @@ fn next_step(error: &StoreError) -> &'static str {
     }
 }
 
-fn store_error(path: &Path, error: StoreError) -> StartError {
-    let path = path.to_owned();
-    match error {
-        StoreError::Refused(why) => StartError::Refused { path, why },
-        StoreError::NoSpace | StoreError::Io(_) => StartError::Store { path, error },
-    }
-}
-
-/// A store and what it knew when it was opened.
-type Opened = (Box<dyn Store>, Recovered);
-
-fn open_in_memory() -> Result<Opened, StartError> {
-    let mut store = MemoryStore::new();
-    let recovered = store.recover().map_err(|error| store_error(Path::new(""), error))?;
-    Ok((Box::new(store), recovered))
-}
-
-/// Opens the store, in place of one that cannot be used if that is wished. The directory is locked.
-fn open_store(path: &Path, now: Wall, recover: bool) -> Result<Opened, StartError> {
-    match open_file(path, now, recover) {
-        Ok(opened) => {
-            if recover {
-                log::warn!(
-                    "{} is good: nothing was moved aside, and --recover was not needed",
-                    path.display()
-                );
-            }
-            Ok(opened)
-        }
-        Err(StoreError::Refused(why)) if recover => {
-            let moved =
-                aside::move_aside(path, now).map_err(|error| system("move the store aside", error))?;
-            log::warn!("{}: {why}", path.display());
-            for moved in moved {
-                log::warn!("moved aside to {}", moved.display());
-            }
-            log::warn!("begins with no jobs");
-            open_file(path, now, false).map_err(|error| store_error(path, error))
-        }
-        Err(error) => Err(store_error(path, error)),
-    }
-}
-
-/// `whole`: reads all of it, as for somebody who has reason to think that it is damaged.
-fn open_file(path: &Path, now: Wall, whole: bool) -> Result<Opened, StoreError> {
-    let mut store = SqliteStore::open(path, now)?;
-    if whole {
-        store.check()?;
-    }
-    let recovered = store.recover()?;
-    Ok((Box::new(store), recovered))
-}
-
-/// The group that may use the control socket: its name and its number.
-fn control_group(config: &Config) -> Result<Option<(String, u32)>, StartError> {
-    let Some(name) = &config.daemon.control_group else {
-        return Ok(None);
-    };
-    let number = account::group(name)
-        .map_err(|error| StartError::Group { group: name.clone(), error: error.to_string() })?;
-    Ok(Some((name.clone(), number)))
-}
-
-fn group_error(group: Option<&(String, u32)>, error: &impl std::fmt::Display) -> Option<StartError> {
-    let (name, _) = group?;
-    Some(StartError::Group { group: name.clone(), error: error.to_string() })
-}
-
 /// Opens the logs in the daemon's home.
 fn start_scribe(setup: &Setup, home: &Directory) -> Result<Option<Scribe>, StartError> {
     if setup.is_private {
         return Ok(None);
     }
-    let settings = &setup.config.daemon;
-    let limits = logs::Limits { file_bytes_max: settings.log_max_bytes, backups: settings.log_backups };
-    let scribe = Scribe::start(home.path(), limits).map_err(|error| system("keep logs", error))?;
+    let scribe =
+        Scribe::start(home.path(), log_limits(&setup.config)).map_err(|error| system("keep logs", error))?;
     Ok(Some(scribe))
+}
+
+fn log_limits(config: &Config) -> logs::Limits {
+    logs::Limits { file_bytes_max: config.daemon.log_max_bytes, backups: config.daemon.log_backups }
 }
 
 /// Asks for lines; an answer at once is a refusal.

@@ -118,6 +118,12 @@ impl Directory {
         &self.identity
     }
 
+    /// Whether its path still leads to it.
+    pub fn is_still(&self) -> bool {
+        let found = self.path.symlink_metadata();
+        found.is_ok_and(|found| format!("{}:{}", found.dev(), found.ino()) == self.identity)
+    }
+
     /// Gives it the mode, and the group, that it should have. That this harms nobody was checked before.
     pub fn open_to(&self, reach: Reach) -> Result<(), DirError> {
         let io = |errno: nix::Error| io_error(&self.path, self.option, errno.into());

@@ -50,10 +50,18 @@ pub fn endpoint(path: &Path) -> String {
 pub fn bind_control(context: &Context, path: &Path, request_bytes_max: usize) -> zmq::Result<zmq::Socket> {
     let socket = context.socket(zmq::ROUTER)?;
     harden(&socket, REPLY_LINGER_MS)?;
+    bind_control_again(&socket, path, request_bytes_max)?;
+    Ok(socket)
+}
+
+/// Binds the control socket to a further path. The limit holds for those who connect from now on.
+///
+/// # Errors
+/// When it cannot be bound.
+pub fn bind_control_again(socket: &zmq::Socket, path: &Path, request_bytes_max: usize) -> zmq::Result<()> {
     // A little above the limit, so that a request slightly too large gets a reply that says so.
     socket.set_maxmsgsize(i64::try_from(request_bytes_max + (1 << 20)).unwrap_or(i64::MAX))?;
-    bind(&socket, path)?;
-    Ok(socket)
+    bind(socket, path)
 }
 
 /// Lets a group use the socket at `path`, which its owner alone could until now.

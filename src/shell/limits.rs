@@ -37,7 +37,20 @@ pub fn raise_nofile(config: &Config) -> Result<Limit, TooManyWorkers> {
         Ok(()) => wanted,
         Err(_) => soft,
     };
+    check_room(config, limit)?;
+    Ok(inherited)
+}
+
+/// Whether a changed configuration has room, too.
+///
+/// # Errors
+/// When the pools cannot fit.
+pub fn check(config: &Config) -> Result<(), TooManyWorkers> {
+    check_room(config, getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft))
+}
+
+fn check_room(config: &Config, limit: u64) -> Result<(), TooManyWorkers> {
     let workers: u64 = config.pools.iter().map(|pool| u64::from(pool.workers)).sum();
     let needed = DESCRIPTORS_OF_DAEMON.min(limit / 2) + workers * DESCRIPTORS_PER_WORKER;
-    if needed > limit { Err(TooManyWorkers { workers, needed, limit }) } else { Ok(inherited) }
+    if needed > limit { Err(TooManyWorkers { workers, needed, limit }) } else { Ok(()) }
 }

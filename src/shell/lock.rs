@@ -23,8 +23,18 @@ pub const WORKER_SOCKETS: &str = "w";
 /// Both directories are ours while this lives.
 #[derive(Debug)]
 pub struct Locks {
-    runtime: PathBuf,
-    _held: Vec<Flock<File>>,
+    runtime_path: PathBuf,
+    /// `None` with `--memory`.
+    _state: Option<Lock>,
+    /// `None` if both directories are the same.
+    runtime: Option<Lock>,
+}
+
+/// One directory is ours while this lives.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+    holder: Holder,
 }
 
 /// Who holds a lock, as it wrote itself; nothing here is relied upon.
@@ -54,26 +64,37 @@ impl Locks {
             state: state.map(|state| state.path().to_owned()),
             runtime: Some(runtime.path().to_owned()),
         };
-        let mut held = Vec::new();
         let is_same = state.is_some_and(|state| state.identity() == runtime.identity());
-        for directory in state.into_iter().chain((!is_same).then_some(runtime)) {
-            held.push(lock(directory, &holder)?);
-        }
-        Ok(Locks { runtime: runtime.path().to_owned(), _held: held })
+        let runtime_path = runtime.path().to_owned();
+        let state = state.map(|state| lock(state, holder.clone())).transpose()?;
+        let runtime = if is_same { None } else { Some(lock(runtime, holder)?) };
+        Ok(Locks { runtime_path, _state: state, runtime })
+    }
+
+    /// The lock of the runtime directory, to be held by somebody else; `None` if it is that of the state directory.
+    pub fn take_runtime(&mut self) -> Option<Lock> {
+        self.runtime.take()
     }
 
     /// Removes the sockets that a dead daemon left in the runtime directory, and says how many. The lock vouches
     /// that no living one serves them. Nothing but our own sockets is touched: the directory may be one that
     /// somebody shares with other programs.
     pub fn clean_sockets(&self) -> io::Result<usize> {
-        let removed = remove_sockets(&self.runtime)?;
-        let inner = self.runtime.join(WORKER_SOCKETS);
+        let removed = remove_sockets(&self.runtime_path)?;
+        let inner = self.runtime_path.join(WORKER_SOCKETS);
         match inner.symlink_metadata() {
             Ok(found) if found.is_dir() => Ok(removed + remove_sockets(&inner)?),
             Ok(_) => Ok(removed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(removed),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Lock {
+    /// The lock of a directory that has been made again.
+    pub fn again(&self, directory: &Directory) -> Result<Lock, LockError> {
+        lock(directory, self.holder.clone())
     }
 }
 
@@ -136,7 +157,7 @@ fn next_step(holder: &Holder) -> String {
 }
 
 /// Takes the lock of one directory and writes `holder` into it.
-fn lock(directory: &Directory, holder: &Holder) -> Result<Flock<File>, LockError> {
+fn lock(directory: &Directory, holder: Holder) -> Result<Lock, LockError> {
     let path = directory.path().join(LOCK_FILE);
     let io = |source: io::Error| LockError::Io { path: path.clone(), source };
     loop {
@@ -165,7 +186,7 @@ fn lock(directory: &Directory, holder: &Holder) -> Result<Flock<File>, LockError
         let text = holder.to_text();
         locked.write_all_at(&text, 0).map_err(io)?;
         locked.set_len(text.len() as u64).map_err(io)?;
-        return Ok(locked);
+        return Ok(Lock { _file: locked, holder });
     }
 }
 

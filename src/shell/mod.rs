@@ -1,9 +1,11 @@
 //! What acts: the world outside as the engine sees it. Nothing here decides what ought to happen.
 
+mod access;
 pub mod account;
 mod aside;
 pub mod child;
 pub mod clients;
+mod clock;
 pub mod context;
 pub mod crew;
 pub mod daemon;
@@ -16,10 +18,13 @@ pub mod lock;
 pub mod logs;
 pub mod network;
 pub mod notify;
+mod opening;
 pub mod output;
 pub mod place;
 pub mod program;
 pub mod reaper;
+mod reload;
+mod runtime;
 pub mod signals;
 pub mod spawn;
 pub mod storekeeper;

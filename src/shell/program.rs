@@ -146,7 +146,7 @@ impl Texts {
 }
 
 /// The files that `command` may mean, best first. An empty element of `path` is the child's own directory.
-fn candidates(command: &OsStr, path: Option<&OsStr>) -> Vec<OsString> {
+pub(super) fn candidates(command: &OsStr, path: Option<&OsStr>) -> Vec<OsString> {
     if command.as_bytes().contains(&b'/') {
         return vec![command.to_owned()];
     }

@@ -27,6 +27,7 @@ enum Order {
     Write { ticket: Ticket, record: Arc<Record> },
     Fetch(Fetch),
     Rewind(Vec<Arc<Job>>),
+    BeginAnew(PoolName),
     Query { ticket: Ticket, query: Query },
 }
 
@@ -90,6 +91,10 @@ impl Storekeeper {
 
     pub fn rewind(&self, jobs: Vec<Arc<Job>>) {
         self.order(Order::Rewind(jobs));
+    }
+
+    pub fn begin_anew(&self, pool: PoolName) {
+        self.order(Order::BeginAnew(pool));
     }
 
     /// Asks the store: in order with writes, or whoever is free.
@@ -215,7 +220,9 @@ fn keep(mut store: Box<dyn Store>, orders: &Receiver<Order>, told: &Told) {
                     weight += jobs_in(&record);
                     writes.push((ticket, record));
                 }
-                other @ (Order::Fetch(_) | Order::Rewind(_) | Order::Query { .. }) => others.push(other),
+                other @ (Order::Fetch(_) | Order::Rewind(_) | Order::BeginAnew(_) | Order::Query { .. }) => {
+                    others.push(other)
+                }
             }
             next = if weight < COMMIT_JOBS_MAX { orders.try_recv().ok() } else { None };
         }
@@ -314,6 +321,7 @@ fn serve(store: &mut dyn Store, order: Order, told: &Told) {
             told.tell(Event::Fetched { pool, result: store.fetch(&fetch) });
         }
         Order::Rewind(jobs) => store.rewind(&jobs),
+        Order::BeginAnew(pool) => store.begin_anew(&pool),
         Order::Query { ticket, query } => {
             told.tell(Event::Answered { ticket, result: store.query(&query) });
         }

@@ -16,6 +16,8 @@ pub enum Source {
     Store,
     /// The scribe has an answer.
     Logs,
+    /// Something has been removed from the runtime directory.
+    Runtime,
     /// A worker's pidfd.
     Process(Generation),
     Stdout(Generation),
@@ -65,6 +67,7 @@ fn encode(source: Source) -> u64 {
         Source::Signals => 0,
         Source::Store => 1,
         Source::Logs => 2,
+        Source::Runtime => 3,
         Source::Process(worker) => worker.0 << 2,
         Source::Stdout(worker) => worker.0 << 2 | 1,
         Source::Stderr(worker) => worker.0 << 2 | 2,
@@ -77,6 +80,7 @@ fn decode(data: u64) -> Source {
         (0, _) => Source::Signals,
         (1, _) => Source::Store,
         (2, _) => Source::Logs,
+        (3, _) => Source::Runtime,
         (_, 0) => Source::Process(worker),
         (_, 1) => Source::Stdout(worker),
         (_, _) => Source::Stderr(worker),
@@ -94,6 +98,7 @@ mod tests {
             Source::Signals,
             Source::Store,
             Source::Logs,
+            Source::Runtime,
             Source::Process(worker),
             Source::Stdout(worker),
             Source::Stderr(worker),

@@ -14,11 +14,11 @@ mod turn;
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
-use crate::model::Job;
 pub use crate::model::{
     Answer, Applied, Fetch, Fetched, FinishCursor, Move, Query, Record, Recovered, Row, Select, StoreError,
     Stub, Word,
 };
+use crate::model::{Job, PoolName};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -46,6 +46,10 @@ pub trait Store: Send {
     /// These jobs were fetched and are no longer held in memory: fetch them again in their turn. May give others
     /// again that were fetched since; who fetches sorts those out.
     fn rewind(&mut self, jobs: &[Arc<Job>]);
+
+    /// Whatever of this pool waits is to be fetched again, as if nothing of it had been. Who fetches sorts out what
+    /// is held in memory.
+    fn begin_anew(&mut self, pool: &PoolName);
 
     /// Answers a question of people.
     ///

@@ -71,7 +71,7 @@ fn feed(corpus: &[&str], decode: impl Fn(&[u8]) -> bool) {
 }
 
 /// At least one request of each operation.
-const REQUESTS: [&str; 27] = [
+const REQUESTS: [&str; 28] = [
     r#"{"v":1,"op":"ping"}"#,
     r#"{"v":1,"op":"version"}"#,
     r#"{"v":1,"op":"submit","jobs":["true",{"data":[1,{"a":null}]}]}"#,
@@ -97,6 +97,7 @@ const REQUESTS: [&str; 27] = [
     r#"{"v":1,"op":"resume"}"#,
     r#"{"v":1,"op":"scale","pool":"default","workers":4}"#,
     r#"{"v":1,"op":"restart","pool":"default","now":true}"#,
+    r#"{"v":1,"op":"reload"}"#,
     r#"{"v":1,"op":"drain"}"#,
     r#"{"v":1,"op":"shutdown","now":false}"#,
 ];

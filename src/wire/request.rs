@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Every operation, in the order of the manual.
-pub const OPERATIONS: [&str; 23] = [
+pub const OPERATIONS: [&str; 24] = [
     "ping", "version", "submit", "status", "metrics", "audit", "list", "results", "show", "explain",
     "batches", "workers", "logs", "wait", "cancel", "retry", "remove", "pause", "resume", "scale", "restart",
-    "drain", "shutdown",
+    "reload", "drain", "shutdown",
 ];
 
 /// What a client asks for.
@@ -38,6 +38,7 @@ pub enum Request {
     Pause { pool: Option<PoolName>, paused: bool },
     Scale { pool: PoolName, workers: u32 },
     Restart { what: Restarted, now: bool },
+    Reload,
     Drain,
     Shutdown { now: bool },
 }
@@ -220,6 +221,7 @@ fn parse_ask(ask: &Ask) -> Result<Request, Refusal> {
         "resume" => Ok(Request::Pause { pool: one_pool(ask)?, paused: false }),
         "scale" => parse_scale(ask),
         "restart" => parse_restart(ask),
+        "reload" => Ok(Request::Reload),
         "drain" => Ok(Request::Drain),
         "shutdown" => Ok(Request::Shutdown { now: ask.now.unwrap_or(false) }),
         other => Err(Refusal::new(Code::UnknownOp, format!("unknown operation {other:?}."))),

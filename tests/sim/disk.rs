@@ -5,7 +5,8 @@
 
 use pushpull::engine::{Event, Ticket};
 use pushpull::model::{
-    Answer, Applied, Counts, Fetch, Job, JobId, Query, Record, Recovered, Row, Select, StoreError, Wall,
+    Answer, Applied, Counts, Fetch, Job, JobId, PoolName, Query, Record, Recovered, Row, Select, StoreError,
+    Wall,
 };
 use pushpull::store::{MemoryStore, Store};
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ pub enum Order {
     Write(Ticket, Arc<Record>),
     Fetch(Fetch),
     Rewind(Vec<Arc<Job>>),
+    BeginAnew(PoolName),
     Query(Ticket, Query),
 }
 
@@ -75,7 +77,9 @@ impl Disk {
         for order in self.orders.drain(..limit.min(self.orders.len())) {
             match order {
                 Order::Write(ticket, record) => group.writes.push((ticket, record)),
-                Order::Fetch(_) | Order::Rewind(_) | Order::Query(..) => group.others.push(order),
+                Order::Fetch(_) | Order::Rewind(_) | Order::BeginAnew(_) | Order::Query(..) => {
+                    group.others.push(order);
+                }
             }
         }
         self.working = Some(group);
@@ -113,6 +117,7 @@ impl Disk {
                     events.push(Event::Fetched { pool: fetch.pool, result });
                 }
                 Order::Rewind(jobs) => self.store.rewind(&jobs),
+                Order::BeginAnew(pool) => self.store.begin_anew(&pool),
                 Order::Query(ticket, query) => {
                     events.push(Event::Answered { ticket, result: self.answer(&query) });
                 }

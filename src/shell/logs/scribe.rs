@@ -33,6 +33,8 @@ pub enum Order {
         text: Vec<u8>,
     },
     Ask(Question),
+    /// From now on files are this large and this many.
+    Limit(Limits),
     /// Answer everybody and leave.
     Finish,
 }
@@ -97,6 +99,11 @@ impl Scribe {
     pub fn ask(&self, client: Client, ask: LogsAsk, is_known: bool) -> Result<(), Reply> {
         let sent = self.orders.send(Order::Ask(Question { client, ask, is_known }));
         sent.map_err(|_| refusal(Code::Internal, "the logs cannot be read: their thread has ended"))
+    }
+
+    /// Changes how large files are, and how many. One that has ended has said so.
+    pub fn limit(&self, limits: Limits) {
+        let _ = self.orders.send(Order::Limit(limits));
     }
 
     /// Readable when there is an answer.
@@ -168,6 +175,10 @@ impl Desk {
             match order {
                 Some(Order::Append { voice, text }) => self.append(&voice, &text),
                 Some(Order::Ask(question)) => self.take(question),
+                Some(Order::Limit(limits)) => {
+                    self.limits = limits;
+                    self.books.values_mut().for_each(|book| book.series.set_limits(limits));
+                }
                 Some(Order::Finish) | None => break,
             }
             if self.look_at.is_some_and(|at| at <= Instant::now()) {

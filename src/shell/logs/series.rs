@@ -48,6 +48,11 @@ impl Series {
         Series { directory: directory.to_owned(), name, limits, is_stderr: false, open: None }
     }
 
+    /// Holds from the next line on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// From now on our standard error is this series' newest file, whichever that is.
     pub fn carry_stderr(&mut self) {
         self.is_stderr = true;

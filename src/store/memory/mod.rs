@@ -256,6 +256,15 @@ impl Store for MemoryStore {
         }
     }
 
+    fn begin_anew(&mut self, pool: &PoolName) {
+        let queued =
+            self.jobs.values().filter(|entry| entry.job.pool == *pool && entry.state == State::Queued);
+        let ready = queued.map(|entry| (Reverse(entry.job.priority), entry.job.id)).collect();
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.ready = ready;
+        }
+    }
+
     fn query(&mut self, query: &Query) -> Result<Answer, StoreError> {
         super::scope::settle(self.answer(query))
     }

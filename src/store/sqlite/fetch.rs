@@ -21,6 +21,9 @@ pub(super) fn fetch(
     let mut basket =
         Basket { fetched: Fetched::default(), jobs_left: fetch.jobs_max, bytes_left: fetch.bytes_max.max(1) };
     let pool = facts.names.find_pool(db, &fetch.pool)?;
+    if let Some(number) = pool {
+        lanes.refresh(db, &fetch.pool, number)?;
+    }
     let (Some(pool), Some((places, given))) = (pool, lanes.pool(&fetch.pool)) else {
         return Ok(Fetched { end: true, ..basket.fetched });
     };

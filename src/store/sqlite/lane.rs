@@ -5,6 +5,7 @@
 //! `side` come in the order of that table's index; there too is a place, which steps back to a job that is
 //! queued before it, and the jobs that were given out are kept by id: no more than are held in memory anyway.
 
+use super::codec::get_id;
 use super::names::Names;
 use crate::model::{Job, JobId, PoolName};
 use rusqlite::Connection;
@@ -36,6 +37,8 @@ pub(super) struct PoolLanes {
     pub(super) lanes: BTreeMap<Reverse<i16>, Lane>,
     /// From here on `side` is to be looked at; `None`: nothing there waits.
     pub(super) side: Option<(Reverse<i16>, u64)>,
+    /// All this is to be forgotten before the next fetch.
+    is_stale: bool,
 }
 
 /// The place of a pool and priority.
@@ -87,6 +90,34 @@ impl Lanes {
 
     pub(super) fn pool(&mut self, pool: &PoolName) -> Option<(&mut PoolLanes, &mut BTreeSet<JobId>)> {
         Some((self.pools.get_mut(pool)?, &mut self.given))
+    }
+
+    /// Has everything of a pool given out again. Takes effect with the next fetch, which has the file at hand.
+    pub(super) fn begin_anew(&mut self, pool: &PoolName) {
+        if let Some(places) = self.pools.get_mut(pool) {
+            places.is_stale = true;
+        }
+    }
+
+    /// Does what [`Lanes::begin_anew`] was told. `number` is the pool's in the file.
+    pub(super) fn refresh(&mut self, db: &Connection, pool: &PoolName, number: i64) -> rusqlite::Result<()> {
+        let Some(places) = self.pools.get_mut(pool).filter(|places| places.is_stale) else {
+            return Ok(());
+        };
+        let mut fresh = PoolLanes::default();
+        let mut find = db.prepare("SELECT DISTINCT priority FROM run WHERE pool = ?1")?;
+        let mut rows = find.query([number])?;
+        while let Some(row) = rows.next()? {
+            fresh.lanes.insert(Reverse(row.get(0)?), Lane::default());
+        }
+        let mut find = db.prepare("SELECT id FROM side WHERE pool = ?1 AND state = 0")?;
+        let mut rows = find.query([number])?;
+        while let Some(row) = rows.next()? {
+            fresh.side = Some((Reverse(i16::MAX), 0));
+            self.given.remove(&get_id(row, 0)?);
+        }
+        *places = fresh;
+        Ok(())
     }
 
     /// Follows a transaction that is durable.

@@ -26,7 +26,7 @@ mod visible;
 mod work;
 
 use super::{Answer, Applied, Fetch, Fetched, Query, Reader, Record, Recovered, Store, StoreError};
-use crate::model::{BatchId, Generation, Job, JobId, Wall};
+use crate::model::{BatchId, Generation, Job, JobId, PoolName, Wall};
 use codec::{num, sql};
 use lane::Lanes;
 use log::Log;
@@ -295,6 +295,10 @@ impl Store for SqliteStore {
         for job in jobs {
             self.lanes.put_back(job);
         }
+    }
+
+    fn begin_anew(&mut self, pool: &PoolName) {
+        self.lanes.begin_anew(pool);
     }
 
     fn query(&mut self, query: &Query) -> Result<Answer, StoreError> {

@@ -147,6 +147,9 @@ impl Oracles {
             | Effect::Query { .. }
             | Effect::Reply { .. }
             | Effect::Log { .. }
+            | Effect::BeginAnew(_)
+            | Effect::ReadConfig { .. }
+            | Effect::Configure(_)
             | Effect::Logs { .. } => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod jobs;
+mod reload;
 mod submits;
 mod workers;
 
@@ -27,6 +28,10 @@ struct Scene {
     hits: u64,
     replies: Vec<(Client, Reply)>,
     exit: Option<u8>,
+    /// Who wants the configuration read again.
+    reading: Vec<Option<Client>>,
+    /// What was taken over.
+    configured: Vec<Config>,
 }
 
 impl Scene {
@@ -56,6 +61,8 @@ impl Scene {
             hits: 0,
             replies: Vec::new(),
             exit: None,
+            reading: Vec::new(),
+            configured: Vec::new(),
         };
         scene.engine.start(at(1_000), &mut scene.effects);
         scene.perform();
@@ -81,9 +88,12 @@ impl Scene {
                 Effect::Write { ticket, record } => self.disk.order(Order::Write(ticket, record)),
                 Effect::Fetch(fetch) => self.disk.order(Order::Fetch(fetch)),
                 Effect::Rewind(jobs) => self.disk.order(Order::Rewind(jobs)),
+                Effect::BeginAnew(pool) => self.disk.order(Order::BeginAnew(pool)),
                 Effect::Query { ticket, query, .. } => self.disk.order(Order::Query(ticket, query)),
                 Effect::Reply { client, reply } => self.replies.push((client, reply)),
                 Effect::Exit(status) => self.exit = Some(status),
+                Effect::ReadConfig { client } => self.reading.push(client),
+                Effect::Configure(config) => self.configured.push(*config),
                 Effect::Measure(_) | Effect::Forget(_) | Effect::Log { .. } | Effect::Logs { .. } => {}
             }
         }

@@ -35,6 +35,7 @@ impl World {
             Effect::Write { ticket, record } => self.disk.order(Order::Write(ticket, record)),
             Effect::Fetch(fetch) => self.disk.order(Order::Fetch(fetch)),
             Effect::Rewind(jobs) => self.disk.order(Order::Rewind(jobs)),
+            Effect::BeginAnew(pool) => self.disk.order(Order::BeginAnew(pool)),
             Effect::Query { ticket, query, ordered } => {
                 if ordered || !self.has_reader {
                     self.disk.order(Order::Query(ticket, query));
@@ -50,7 +51,12 @@ impl World {
                     self.later(MS, Happening::DaemonStarts);
                 }
             }
-            Effect::Measure(_) | Effect::Forget(_) | Effect::Log { .. } | Effect::Logs { .. } => {}
+            Effect::ReadConfig { .. }
+            | Effect::Configure(_)
+            | Effect::Measure(_)
+            | Effect::Forget(_)
+            | Effect::Log { .. }
+            | Effect::Logs { .. } => {}
         }
         Ok(())
     }
