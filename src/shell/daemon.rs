@@ -322,8 +322,10 @@ impl Daemon {
                 Source::Signals | Source::Store | Source::Logs | Source::Runtime => {}
             }
         }
-        let mend_due = self.mend_at.is_some_and(|at| at <= now.mono);
-        if mend_due || ready.contains(&Source::Runtime) {
+        if ready.contains(&Source::Runtime) {
+            self.mend_at = self.runtime.on_removal(now.mono);
+        }
+        if self.mend_at.is_some_and(|at| at <= now.mono) {
             self.mend_at = self.runtime.mend(now.mono, &self.access, &mut self.clients);
         }
         self.dropped_at = self.crew.say_dropped(now.mono);

@@ -15,8 +15,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// When it cannot be made again, as while nobody is logged in, it is tried again after so long.
-const MAKE_AGAIN: Duration = Duration::from_secs(5);
+/// Who removes something is given so long to come to an end: what is made again under his hands goes as well.
+const SETTLING: Duration = Duration::from_millis(100);
+/// When it cannot be made again, as while nobody is logged in, it is tried again after so long. Nor does the kernel tell
+/// of a file system that is taken away from below it: so it is looked at once more after it was made again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Where the sockets are.
 pub(super) struct Runtime {
@@ -60,10 +63,14 @@ impl Runtime {
         Ok(())
     }
 
-    /// Something has been removed, or it is time to look again: makes again what has gone. Returns when to look again
-    /// if that was not possible.
-    pub(super) fn mend(&mut self, now: Mono, access: &Access, clients: &mut Clients) -> Option<Mono> {
+    /// Something has been removed. Returns when to look.
+    pub(super) fn on_removal(&mut self, now: Mono) -> Option<Mono> {
         while self.removals.read_events().is_ok_and(|events| !events.is_empty()) {}
+        Some(now + SETTLING)
+    }
+
+    /// Makes again what has gone. Returns when to look again.
+    pub(super) fn mend(&mut self, now: Mono, access: &Access, clients: &mut Clients) -> Option<Mono> {
         if self.is_whole(clients) {
             return None;
         }
@@ -75,19 +82,16 @@ impl Runtime {
             Ok(()) => {
                 self.is_lost = false;
                 log::warn!("{} is there again", self.path.display());
-                None
             }
-            Err(why) => {
-                log::debug!("{} cannot be made again: {why}", self.path.display());
-                Some(now + MAKE_AGAIN)
-            }
+            Err(why) => log::debug!("{} cannot be made again: {why}", self.path.display()),
         }
+        Some(now + LOOK_AGAIN)
     }
 
     fn is_whole(&self, clients: &Clients) -> bool {
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         self.directory.is_still()
-            && is_there(&self.directory.path().join(LOCK_FILE)) | self.lock.is_none()
+            && (self.lock.is_none() || is_there(&self.directory.path().join(LOCK_FILE)))
             && is_there(&self.directory.path().join(endpoints::WORKERS))
             && is_there(clients.path())
     }

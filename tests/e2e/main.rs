@@ -28,6 +28,7 @@ mod process;
 mod protocol;
 mod recover;
 mod refusing;
+mod reloading;
 mod replacing;
 mod restarts;
 mod sharing;
