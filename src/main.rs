@@ -68,7 +68,7 @@ fn run(args: &Args, report: Option<Report>) -> Result<u8, Failure> {
             if let Some(report) = report {
                 report.ready();
             }
-            let read = || configuration(&args).map_err(|failure| failure.text);
+            let read = || configuration(args).map_err(|failure| failure.text);
             Ok(daemon.run(read).status)
         }
         (Err(failure), Some(report)) => {

@@ -37,6 +37,9 @@ pub enum Event {
     SpawnFailed { worker: Generation, error: String },
     /// The process and all that it started are gone, and its last words have been read.
     Exited { worker: Generation, death: Death },
+    /// The process is gone, but something that it started outlives every SIGKILL ([`Death::survivor`]); its last words
+    /// have been read. [`Event::Exited`] follows if that ends after all.
+    Survived { worker: Generation, death: Death },
     /// A record is durable, or could not be written.
     Written { ticket: Ticket, result: Result<Applied, StoreError> },
     /// The answer to [`Effect::Fetch`].
@@ -64,8 +67,16 @@ pub struct Death {
     pub last_output: Vec<String>,
     /// A SIGKILL that was not ours came while the kernel's count of out-of-memory kills rose.
     pub perhaps_out_of_memory: bool,
-    /// A process that the worker left behind and that no SIGKILL could end.
+    /// A process, the worker or one that it left behind, that no SIGKILL could end.
     pub survivor: Option<u32>,
+}
+
+impl Death {
+    /// An end of which nothing else is known.
+    #[must_use]
+    pub fn of(exit: Exit) -> Death {
+        Death { exit, max_rss_kib: 0, last_output: Vec::new(), perhaps_out_of_memory: false, survivor: None }
+    }
 }
 
 /// Something to be done outside.

@@ -272,7 +272,10 @@ fn why_process(now: Now, process: &Process) -> String {
             format!("worker {name} has got {} ({why})", counted(u64::from(kills), "SIGKILL", "SIGKILLs"))
         }
         Phase::Stuck { .. } => {
-            format!("worker {name} is stuck: no SIGKILL ends it; its process may hang in the kernel")
+            let pid = process.survivor.or(process.pid).unwrap_or(0);
+            format!(
+                "worker {name} is stuck: process {pid} survives every SIGKILL, as one that hangs in the kernel does; its jobs were given back"
+            )
         }
     }
 }

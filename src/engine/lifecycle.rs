@@ -2,7 +2,7 @@
 
 use super::chance::doubling;
 use super::credit::Credit;
-use super::event::{Blow, Effect, Effects};
+use super::event::{Blow, Death, Effect, Effects};
 use super::mutant::Mutant;
 use super::stop::Force;
 use super::timers::Timer;
@@ -10,7 +10,7 @@ use super::worker::{Intent, Phase, Process, Slot, SlotState};
 use super::write::Then;
 use super::{Engine, Seat};
 use crate::config::{ABORT_TIMEOUT, GENERATIONS_PER_COMMIT, KILL_AGAIN, KILLS_MAX, Restart, START_AGAIN};
-use crate::model::{Generation, Mono, Now, Record, WorkerName};
+use crate::model::{Exit, Generation, Mono, Now, Record, WorkerName};
 use log::Level;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -115,6 +115,7 @@ impl Engine {
             pid: None,
             phase: Phase::Starting { until },
             intent: None,
+            survivor: None,
             replace: None,
             answers_max,
             heard: now.mono,
@@ -209,8 +210,8 @@ impl Engine {
     /// Lets dispatch begin when enough workers are ready: `min_ready`, or all that there will ever be.
     pub(super) fn open_if_ready(&mut self, place: usize, effects: &mut Effects) {
         let pool = &mut self.pools[place];
-        let retired = pool.slots.iter().filter(|slot| matches!(slot.state, SlotState::Retired)).count();
-        let enough = (pool.settings.min_ready as usize).min(pool.slots.len() - retired);
+        let lost = pool.slots.iter().filter(|slot| slot.is_lost()).count();
+        let enough = (pool.settings.min_ready as usize).min(pool.slots.len() - lost);
         if !pool.open && pool.ready() >= enough {
             pool.open = true;
             effects.log(Level::Info, format!("pool {} is ready", pool.settings.name));
@@ -339,11 +340,12 @@ impl Engine {
             Phase::Draining { .. } => self.begin_stopping(now, worker, effects),
             Phase::Stopping { .. } => self.kill_worker(now, worker, 1, effects),
             Phase::Killing { kills, .. } => {
-                if kills == KILLS_MAX {
-                    let text = self.worker_text(Seat { pool, slot }, worker);
-                    effects.log(Level::Error, format!("{text} is stuck: {kills} SIGKILLs did not end it"));
-                }
+                let pid = process.pid;
                 self.kill_worker(now, worker, kills + 1, effects);
+                if kills == KILLS_MAX {
+                    let death = Death { survivor: pid, ..Death::of(Exit::Signal(9)) };
+                    self.give_up_on(now, worker, &death, effects);
+                }
             }
             Phase::Stuck { .. } => self.kill_worker(now, worker, KILLS_MAX + 1, effects),
         }
@@ -352,6 +354,8 @@ impl Engine {
     /// Whether an exit counts against its slot: unasked, without jobs, and no clean exit after some work.
     pub(super) fn counts_against_slot(process: &Process, clean: bool) -> bool {
         match process.intent {
+            // It counted when it was given up, by what it held.
+            None if process.survivor.is_some() => false,
             None => process.held.is_empty() && !(clean && process.answered > 0),
             Some(Intent::StartTimeout) => true,
             Some(Intent::TooLarge(_)) => process.held.is_empty(),

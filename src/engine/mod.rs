@@ -237,6 +237,7 @@ impl Engine {
             Event::Spawned { worker, pid } => self.on_spawned(worker, pid),
             Event::SpawnFailed { worker, error } => self.on_spawn_failed(now, worker, error, effects),
             Event::Exited { worker, death } => self.on_exited(now, worker, &death, effects),
+            Event::Survived { worker, death } => self.give_up_on(now, worker, &death, effects),
             Event::Written { ticket, result } => self.on_written(now, ticket, result, effects),
             Event::Fetched { pool, result } => self.on_fetched(now, &pool, result, effects),
             Event::Answered { ticket, result } => self.on_answered(now, ticket, result, effects),

@@ -17,10 +17,10 @@ use super::event::{Death, Effects};
 use super::mutant::Mutant;
 use super::report::Verdict;
 use super::timers::Timer;
-use super::worker::{Held, Intent, Process, SlotState};
+use super::worker::{Held, Intent, Phase, Process, SlotState};
 use super::write::Then;
 use super::{Engine, Place, Seat};
-use crate::config::{BACKOFF_MAX, COMPLAINTS_MAX, DELIVERIES_MAX, FRAME_BYTES_MAX, LATE_RESULTS};
+use crate::config::{BACKOFF_MAX, COMPLAINTS_MAX, DELIVERIES_MAX, FRAME_BYTES_MAX, KILL_AGAIN, LATE_RESULTS};
 use crate::model::{
     Attempt, AttemptPlace, BatchId, Cause, Charge, Exit, Generation, Job, JobId, Json, Now, Outcome,
     PoolName, Record, Standing, State, Wall, WorkerName,
@@ -218,6 +218,38 @@ impl Engine {
         self.dirty.insert(seat.pool);
     }
 
+    /// Something of this worker's making outlives every SIGKILL. What it held goes back all the same, for it might be
+    /// for ever; the slot is filled again only when all of it is gone.
+    pub(super) fn give_up_on(&mut self, now: Now, worker: Generation, death: &Death, effects: &mut Effects) {
+        let Some(seat) = self.seats.get(&worker).copied() else {
+            return;
+        };
+        let slot = &mut self.pools[seat.pool].slots[seat.slot as usize];
+        let SlotState::Filled(mut process) = std::mem::take(&mut slot.state) else {
+            return;
+        };
+        slot.replacing = false;
+        for timer in
+            [Timer::Oldest(worker), Timer::Age(worker), Timer::Watchdog(worker), Timer::Stable(worker)]
+        {
+            self.timers.clear(timer);
+        }
+        let pid = death.survivor.unwrap_or(0);
+        effects.log(
+            Level::Error,
+            format!("{}: process {pid} survives every SIGKILL; its jobs are given back", process.name),
+        );
+        let held: Vec<Held> = process.held.drain(..).collect();
+        process.held_bytes = 0;
+        self.settle_window(now, seat, &process, &held, death, effects);
+        process.survivor = Some(pid);
+        process.phase = Phase::Stuck { until: now.mono + KILL_AGAIN };
+        self.pools[seat.pool].slots[seat.slot as usize].state = SlotState::Filled(process);
+        self.arm_slot_timer(worker);
+        self.open_if_ready(seat.pool, effects);
+        self.replace_next(now, seat.pool, effects);
+    }
+
     /// Decides for each job that a dead worker held.
     fn settle_window(
         &mut self,
@@ -246,7 +278,7 @@ impl Engine {
             match process.intent {
                 Some(Intent::Timeout(id)) if id == one.job.id || Mutant::TimeoutChargesAll.is_on() => {
                     let limit = now.mono.since(process.oldest_since.mono);
-                    self.settle_timeout(now, one, place.clone(), limit, effects);
+                    self.settle_timeout(now, one, place.clone(), limit, death.survivor, effects);
                 }
                 Some(
                     Intent::Shutdown
@@ -279,16 +311,17 @@ impl Engine {
         held: &Held,
         place: AttemptPlace,
         ran: std::time::Duration,
+        survivor: Option<u32>,
         effects: &mut Effects,
     ) {
         let mut standing = held.standing;
         standing.attempts += 1;
-        let error = format!("timed out; stopped after {:.1} s", ran.as_secs_f64());
+        let error = format!("timed out; stopped after {:.1} s{}", ran.as_secs_f64(), left_behind(survivor));
         let failure = Failure {
             cause: Cause::Timeout,
             error: Some(error.into()),
             result: None,
-            evidence: None,
+            evidence: survivor.map(evidence::survivor),
             retry: true,
         };
         self.fail_attempt(now, &held.job, standing, place, failure, effects);
@@ -428,7 +461,7 @@ impl Engine {
 
 /// Why a worker died on its only job, in one line for people.
 fn crash_error(process: &Process, death: &Death) -> String {
-    match process.intent {
+    let error = match process.intent {
         Some(Intent::TooLarge(bytes)) => {
             format!("its worker was killed for a frame of {bytes} bytes; {FRAME_BYTES_MAX} are allowed")
         }
@@ -444,7 +477,12 @@ fn crash_error(process: &Process, death: &Death) -> String {
             | Intent::Timeout(_)
             | Intent::Cancel,
         ) => evidence::crash_error(death.exit, death.perhaps_out_of_memory),
-    }
+    };
+    error + &left_behind(death.survivor)
+}
+
+fn left_behind(survivor: Option<u32>) -> String {
+    survivor.map(|pid| format!("; process {pid} survives every SIGKILL")).unwrap_or_default()
 }
 
 fn log_exit(process: &Process, death: &Death, effects: &mut Effects) {

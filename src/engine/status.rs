@@ -131,6 +131,14 @@ impl Engine {
                     "pool {name}: its workers end too often, and only one at a time is tried: see pushpullctl workers, mend them, then pushpullctl restart {name}"
                 ));
             }
+            for process in pool.slots.iter().filter_map(Slot::process) {
+                if let Some(pid) = process.survivor {
+                    warnings.push(format!(
+                        "pool {name}: process {pid} of worker {} survives every SIGKILL; its jobs were given back, and its place is filled when it is gone: see cat /proc/{pid}/stack",
+                        process.name
+                    ));
+                }
+            }
             if pool.paused {
                 warnings.push(format!("pool {name} is paused: pushpullctl resume {name}"));
             }

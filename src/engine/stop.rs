@@ -115,7 +115,9 @@ impl Engine {
         let Stage::Stopping(_) = self.stage else {
             return;
         };
-        let workers = self.pools.iter().flat_map(|pool| &pool.slots).filter_map(Slot::process).count();
+        let processes = self.pools.iter().flat_map(|pool| &pool.slots).filter_map(Slot::process);
+        // What no SIGKILL ends is not waited for: the next daemon finds it.
+        let workers = processes.filter(|process| process.survivor.is_none()).count();
         let unwritten = !self.writes.is_empty();
         if workers > 0 || self.writes.are_under_way() {
             return;

@@ -122,6 +122,8 @@ pub(super) struct Process {
     pub(super) pid: Option<u32>,
     pub(super) phase: Phase,
     pub(super) intent: Option<Intent>,
+    /// This process of its making, or it itself, outlives every SIGKILL: its jobs were given back.
+    pub(super) survivor: Option<u32>,
     /// It is to be replaced, for this reason, when its turn comes.
     pub(super) replace: Option<Intent>,
     /// Answers after which it is replaced.
@@ -185,6 +187,15 @@ impl Slot {
         match &self.state {
             SlotState::Vacant | SlotState::Backoff | SlotState::Held | SlotState::Retired => None,
             SlotState::Filled(process) => Some(process),
+        }
+    }
+
+    /// Whether it is not expected to have a worker again soon: it stays empty, or what fills it cannot be ended.
+    pub(super) fn is_lost(&self) -> bool {
+        match &self.state {
+            SlotState::Retired => true,
+            SlotState::Filled(process) => process.survivor.is_some(),
+            SlotState::Vacant | SlotState::Backoff | SlotState::Held => false,
         }
     }
 

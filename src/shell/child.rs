@@ -50,24 +50,37 @@ impl Child {
 
     /// How the worker ended, if it has. It stays a zombie: only settling reaps it.
     pub fn exited(&self) -> Option<Exit> {
+        self.exited_with_peak().map(|(exit, _)| exit)
+    }
+
+    /// The same, with the peak of its memory in KiB as [`Child::reap`] tells it.
+    pub(super) fn exited_with_peak(&self) -> Option<(Exit, u64)> {
         if self.reaped {
             return None;
         }
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        let descriptor =
-            libc::id_t::try_from(self.pidfd.0.as_raw_fd()).expect("descriptors are not negative");
-        // SAFETY: a zeroed siginfo is a valid one, and it lives on this frame. By hand, because nix knows no
-        // real-time signals and would report a worker that one of them killed as an error for ever.
+        // SAFETY: zeroed siginfo and rusage are valid ones, and they live on this frame. By hand, because nix knows no
+        // real-time signals and would report a worker that one of them killed as an error for ever, and libc has no
+        // waitid that tells of the usage.
         unsafe {
             let mut info: libc::siginfo_t = std::mem::zeroed();
-            let found = libc::waitid(libc::P_PIDFD, descriptor, &raw mut info, flags);
+            let mut usage: libc::rusage = std::mem::zeroed();
+            let found = libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                self.pidfd.0.as_raw_fd(),
+                &raw mut info,
+                flags,
+                &raw mut usage,
+            );
             if found != 0 || info.si_pid() == 0 {
                 return None;
             }
-            Some(match info.si_code {
+            let exit = match info.si_code {
                 libc::CLD_EXITED => Exit::Status(info.si_status()),
                 _ => Exit::Signal(info.si_status()),
-            })
+            };
+            Some((exit, u64::try_from(usage.ru_maxrss).unwrap_or(0)))
         }
     }
 

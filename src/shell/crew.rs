@@ -4,32 +4,38 @@
 //! killed; its last output and its last answers are read; then the engine is told. So no job is given out again
 //! while something of its first attempt still runs, and no answer that was sent is missed.
 
-use super::account::{self, Account};
-use super::child::Child;
+mod inbox;
+mod member;
+
+pub(super) use member::resident_kib;
+
+use super::account;
 use super::context;
 use super::endpoints::{self, WorkerPaths};
 use super::logs::Pen;
-use super::notify;
 use super::output::{Output, ReadState};
-use super::program::{Limit, Limits, Program};
-use super::reaper::{Reaper, Settle};
+use super::program::{Limit, Program};
+use super::reaper::{Ended, Reaper, Settle};
 use super::watch::{Source, Watch};
-use crate::config::{FRAME_BYTES_MAX, Message, PoolSettings};
-use crate::engine::{Blow, Death, Event, ToWorker};
-use crate::model::{Context, Exit, Generation, Mono, PoolName, WorkerName};
-use crate::wire::pipeline::{self, Delivery, Style};
+use crate::config::{Message, PoolSettings};
+use crate::engine::{Blow, Event, ToWorker};
+use crate::model::{Generation, Mono, PoolName, WorkerName};
+use crate::wire::pipeline::Style;
+use inbox::Inbox;
+use member::{Member, Settling, oom_kills};
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Answers taken from one worker in one turn of the loop.
 const ANSWERS_PER_TURN: usize = 4_096;
-/// The same in bytes; the last of them may go beyond.
-const ANSWER_BYTES_PER_TURN: usize = 16 << 20;
 /// A settling that is pending is looked at again after so long, if no SIGCHLD comes sooner.
 const SETTLE_AGAIN: Duration = Duration::from_millis(10);
+/// The same, once it was given up.
+const STUCK_AGAIN: Duration = Duration::from_secs(1);
+/// What a dead worker left is given up after `stop_timeout` of SIGKILLs, and never sooner than this.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 /// All workers of the daemon.
 pub struct Crew {
@@ -47,33 +53,6 @@ pub struct Crew {
     /// Workers that are gone but whose results are still read.
     late: BTreeMap<Generation, Inbox>,
     buffer: Vec<u8>,
-}
-
-struct Member {
-    name: WorkerName,
-    pool: Arc<PoolSettings>,
-    child: Child,
-    jobs: zmq::Socket,
-    inbox: Inbox,
-    paths: WorkerPaths,
-    stdout: Option<Output>,
-    stderr: Option<Output>,
-    /// What its socket did not take, in order.
-    backlog: VecDeque<Vec<u8>>,
-    /// The context of the job that it was sent last.
-    context: Option<Arc<Context>>,
-    exited: bool,
-    /// Whether we have sent it SIGKILL.
-    killed: bool,
-    /// The kernel's count of out-of-memory kills at its start.
-    oom_kills: u64,
-}
-
-/// Where a worker's answers come in.
-struct Inbox {
-    results: zmq::Socket,
-    path: PathBuf,
-    style: Style,
 }
 
 impl Crew {
@@ -116,15 +95,21 @@ impl Crew {
     ///
     /// # Errors
     /// Text for people: which step failed, and why. Nothing is left behind.
-    pub fn spawn(&mut self, name: WorkerName, watch: &Watch) -> Result<u32, String> {
+    pub fn spawn(&mut self, name: WorkerName, now: Mono, watch: &Watch) -> Result<u32, String> {
         let paths = endpoints::worker_paths(&self.runtime, &self.nonce, name.generation);
-        self.start(name, &paths, watch).inspect_err(|_| {
+        self.start(name, &paths, now, watch).inspect_err(|_| {
             let _ = std::fs::remove_file(&paths.jobs);
             let _ = std::fs::remove_file(&paths.results);
         })
     }
 
-    fn start(&mut self, name: WorkerName, paths: &WorkerPaths, watch: &Watch) -> Result<u32, String> {
+    fn start(
+        &mut self,
+        name: WorkerName,
+        paths: &WorkerPaths,
+        now: Mono,
+        watch: &Watch,
+    ) -> Result<u32, String> {
         let pool = self.pools.get(&name.pool).cloned().ok_or("its pool is not configured")?;
         let jobs = endpoints::bind_jobs(&self.context, &paths.jobs, pool.spending())
             .map_err(|error| format!("cannot bind {}: {error}", paths.jobs.display()))?;
@@ -141,7 +126,7 @@ impl Crew {
             Message::Bare => Style::Bare,
         };
         let inbox = Inbox { results, path: paths.results.clone(), style };
-        let program = program(&name, &pool, paths, self.nofile, account);
+        let program = Program::of_worker(&name, &pool, paths, self.nofile, account);
         let (stdout, stdout_end) = Output::new().map_err(|error| format!("cannot open a pipe: {error}"))?;
         let (stderr, stderr_end) = Output::new().map_err(|error| format!("cannot open a pipe: {error}"))?;
         let child = self.reaper.spawn(&program, stdout_end, stderr_end).map_err(|error| error.to_string())?;
@@ -167,7 +152,7 @@ impl Crew {
             backlog: VecDeque::new(),
             context: None,
             // One that nobody watches is asked for its end from now on.
-            exited: watched.is_err(),
+            settling: watched.is_err().then_some(Settling { since: now, again: now, is_given_up: false }),
             killed: watched.is_err(),
             oom_kills: oom_kills(),
         };
@@ -327,60 +312,83 @@ impl Crew {
     }
 
     /// The pidfd of this worker is readable.
-    pub fn on_exit(&mut self, worker: Generation, watch: &Watch) {
+    pub fn on_exit(&mut self, worker: Generation, now: Mono, watch: &Watch) {
         if let Some(member) = self.members.get_mut(&worker) {
-            member.exited = true;
+            member.settling = Some(Settling { since: now, again: now, is_given_up: false });
             // It stays readable until the worker is settled: no need to be told again and again.
             watch.remove(&member.child);
         }
     }
 
-    /// Goes on with settling workers that have ended. Returns when to look again, if any is not done.
-    pub fn settle(&mut self, now: Mono, events: &mut Vec<Event>) -> Option<Mono> {
+    /// Goes on with settling workers that have ended; `child_died` says that it is worth another look. Returns when to look again, if any is not done.
+    pub fn settle(&mut self, now: Mono, child_died: bool, events: &mut Vec<Event>) -> Option<Mono> {
         self.reaper.reap_adopted();
+        let is_due = |member: &Member| {
+            member.settling.as_ref().is_some_and(|settling| child_died || settling.again <= now)
+        };
         let ended: Vec<Generation> =
-            self.members.iter().filter(|(_, member)| member.exited).map(|(worker, _)| *worker).collect();
-        let mut pending = false;
+            self.members.iter().filter(|(_, member)| is_due(member)).map(|(worker, _)| *worker).collect();
         for worker in ended {
             let Some(member) = self.members.get_mut(&worker) else {
                 continue;
             };
             match self.reaper.settle(&mut member.child) {
-                Settle::Pending { .. } => pending = true,
-                Settle::Done(end) => {
-                    let Some(mut member) = self.members.remove(&worker) else {
-                        continue;
-                    };
-                    let last_output = member.last_output(now, &self.pen);
-                    while member.inbox.take(worker, ANSWERS_PER_TURN, events) > 0 {}
-                    let _ = std::fs::remove_file(&member.paths.jobs);
-                    let event = if let Some(failure) = end.failure {
-                        // It never spoke: nobody waits for late answers of it.
-                        let _ = std::fs::remove_file(&member.paths.results);
-                        Event::SpawnFailed { worker, error: failure.to_string() }
-                    } else {
-                        let killed = end.exit == Exit::Signal(libc::SIGKILL) && !member.killed;
-                        let death = Death {
-                            exit: end.exit,
-                            max_rss_kib: end.max_rss_kib,
-                            last_output,
-                            perhaps_out_of_memory: killed && oom_kills() > member.oom_kills,
-                            survivor: None,
-                        };
-                        self.late.insert(worker, member.inbox);
-                        Event::Exited { worker, death }
-                    };
-                    events.push(event);
-                }
+                Settle::Pending { survivors } => self.settle_later(worker, &survivors, now, events),
+                Settle::Done(end) => self.end(worker, end, now, events),
             }
         }
-        pending.then(|| now + SETTLE_AGAIN)
+        self.members.values().filter_map(|member| Some(member.settling.as_ref()?.again)).min()
     }
 
-    /// Whether some worker is being settled.
+    /// Something that a dead worker has started is not dead yet. After some time it is given up.
+    fn settle_later(&mut self, worker: Generation, survivors: &[i32], now: Mono, events: &mut Vec<Event>) {
+        let Some(member) = self.members.get_mut(&worker) else {
+            return;
+        };
+        let patience = member.pool.stop_timeout.max(PATIENCE_MIN);
+        let Some(settling) = member.settling.as_mut() else {
+            return;
+        };
+        settling.again = now + if settling.is_given_up { STUCK_AGAIN } else { SETTLE_AGAIN };
+        let survivor = survivors.first().and_then(|pid| u32::try_from(*pid).ok());
+        if settling.is_given_up || survivor.is_none() || now.since(settling.since) < patience {
+            return;
+        }
+        settling.is_given_up = true;
+        let Some((exit, max_rss_kib)) = member.child.exited_with_peak() else {
+            return;
+        };
+        let last_output = member.last_output(now, &self.pen);
+        while member.inbox.take(worker, ANSWERS_PER_TURN, events) > 0 {}
+        let death = member.death(exit, max_rss_kib, last_output, survivor);
+        events.push(Event::Survived { worker, death });
+    }
+
+    /// A worker and all that it started are gone.
+    fn end(&mut self, worker: Generation, end: Ended, now: Mono, events: &mut Vec<Event>) {
+        let Some(mut member) = self.members.remove(&worker) else {
+            return;
+        };
+        let last_output = member.last_output(now, &self.pen);
+        while member.inbox.take(worker, ANSWERS_PER_TURN, events) > 0 {}
+        let _ = std::fs::remove_file(&member.paths.jobs);
+        let event = if let Some(failure) = end.failure {
+            // It never spoke: nobody waits for late answers of it.
+            let _ = std::fs::remove_file(&member.paths.results);
+            Event::SpawnFailed { worker, error: failure.to_string() }
+        } else {
+            let death = member.death(end.exit, end.max_rss_kib, last_output, None);
+            self.late.insert(worker, member.inbox);
+            Event::Exited { worker, death }
+        };
+        events.push(event);
+    }
+
+    /// Whether some worker is being settled and not yet given up.
     #[must_use]
     pub fn is_settling(&self) -> bool {
-        self.members.values().any(|member| member.exited)
+        let mut settling = self.members.values().filter_map(|member| member.settling.as_ref());
+        settling.any(|settling| !settling.is_given_up)
     }
 
     /// Ends every worker without ceremony, for a daemon that cannot go on.
@@ -403,154 +411,4 @@ impl Drop for Crew {
             let _ = std::fs::remove_file(&inbox.path);
         }
     }
-}
-
-impl Member {
-    fn encode(&mut self, message: &ToWorker, buffer: &mut Vec<u8>) {
-        match message {
-            ToWorker::Cancel(id) => pipeline::encode_cancel(*id, buffer),
-            ToWorker::Job { job, attempt, timeout } => {
-                // A submitter's whole environment travels only when it is another than the last job's.
-                let same = match (&self.context, &job.context) {
-                    (None, None) => true,
-                    (Some(last), Some(next)) => Arc::ptr_eq(last, next) || last == next,
-                    (None, Some(_)) | (Some(_), None) => false,
-                };
-                let context = (!same).then_some(job.context.as_deref());
-                let delivery = Delivery {
-                    job,
-                    attempt: *attempt,
-                    timeout: *timeout,
-                    stop_timeout: Some(self.pool.stop_timeout),
-                    context,
-                };
-                pipeline::encode_job(&delivery, self.inbox.style, buffer);
-                self.context.clone_from(&job.context);
-            }
-        }
-    }
-
-    /// Reads what the worker printed before its end, without waiting for whoever may keep the pipe open, and
-    /// returns the last lines of both streams.
-    fn last_output(&mut self, now: Mono, pen: &Pen) -> Vec<String> {
-        let name = &self.name;
-        let mut lines = Vec::new();
-        for (stream, label) in [(&mut self.stdout, "stdout"), (&mut self.stderr, "stderr")] {
-            let Some(output) = stream else {
-                continue;
-            };
-            let mut page = pen.page(name, label);
-            let mut sink = |line: &[u8]| page.line(line);
-            // A pipe holds 64 KiB unless somebody made it larger: a few turns empty it.
-            for _ in 0..64 {
-                if !matches!(output.read_some(now, &mut sink), Ok(ReadState::More)) {
-                    break;
-                }
-            }
-            output.finish(now, &mut sink);
-            lines.extend(output.tail().map(str::to_owned));
-        }
-        lines
-    }
-}
-
-impl Inbox {
-    /// Takes up to `limit` messages, and says how many there were; `limit` as well when they are large and there may
-    /// be more.
-    fn take(&self, worker: Generation, limit: usize, events: &mut Vec<Event>) -> usize {
-        let mut message = zmq::Message::new();
-        let mut bytes = 0;
-        for taken in 0..limit {
-            if bytes >= ANSWER_BYTES_PER_TURN {
-                return limit;
-            }
-            match self.results.recv(&mut message, zmq::DONTWAIT) {
-                Ok(()) => {}
-                Err(zmq::Error::EINTR) => continue,
-                Err(_) => return taken,
-            }
-            bytes += message.len();
-            if message.get_more() {
-                self.skip_rest(&mut message);
-                let what = "a message of several frames".to_owned();
-                events.push(Event::Malformed { worker, what });
-                continue;
-            }
-            if message.len() > FRAME_BYTES_MAX {
-                events.push(Event::TooLarge { worker, bytes: message.len() });
-                continue;
-            }
-            events.push(match pipeline::parse_report(&message, self.style) {
-                Ok(report) => Event::Report { worker, report },
-                Err(what) => Event::Malformed { worker, what },
-            });
-        }
-        limit
-    }
-
-    fn skip_rest(&self, message: &mut zmq::Message) {
-        while message.get_more() {
-            match self.results.recv(message, zmq::DONTWAIT) {
-                Ok(()) | Err(zmq::Error::EINTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-/// What a worker is started from: the pool's command, or this very program as the built-in worker.
-fn program(
-    name: &WorkerName,
-    pool: &PoolSettings,
-    paths: &WorkerPaths,
-    nofile: Limit,
-    account: Option<Account>,
-) -> Program {
-    let argv = match &pool.command {
-        Some(command) => command.iter().map(OsString::from).collect(),
-        None => vec![OsString::from("/proc/self/exe"), OsString::from(crate::worker::ARGUMENT)],
-    };
-    let is_for_workers =
-        |(name, _): &(OsString, OsString)| !notify::VARIABLES.iter().any(|variable| name == variable);
-    let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().filter(is_for_workers).collect();
-    env.extend(pool.environment.iter().map(|(name, value)| (name.into(), value.into())));
-    let ours = [
-        ("PUSHPULL_JOBS", endpoints::endpoint(&paths.jobs)),
-        ("PUSHPULL_RESULTS", endpoints::endpoint(&paths.results)),
-        ("PUSHPULL_POOL", pool.name.to_string()),
-        ("PUSHPULL_SLOT", name.slot.to_string()),
-    ];
-    env.extend(ours.into_iter().map(|(name, value)| (name.into(), value.into())));
-    Program {
-        name: name.clone(),
-        argv,
-        env: env.into_iter().collect(),
-        directory: pool.directory.clone(),
-        umask: pool.umask,
-        nice: pool.nice,
-        limits: Limits {
-            nofile: Some(pool.limit_nofile.map_or(nofile, Limit::both)),
-            core: pool.limit_core.map(Limit::both),
-            address_space: pool.limit_as.map(Limit::both),
-            nproc: pool.limit_nproc.map(Limit::both),
-        },
-        account,
-        // The built-in worker has a command to end before it leaves.
-        death_signal: if pool.is_builtin() { libc::SIGTERM } else { libc::SIGKILL },
-    }
-}
-
-/// How many processes the kernel has killed for want of memory since it started.
-fn oom_kills() -> u64 {
-    let vmstat = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
-    let line = vmstat.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
-}
-
-/// How much memory a process has at present.
-pub(super) fn resident_kib(pid: u32) -> Option<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-    Some(pages * u64::try_from(page).ok()? / 1_024)
 }

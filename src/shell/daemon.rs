@@ -315,7 +315,7 @@ impl Daemon {
         self.more |= self.crew.take_reports(events);
         for source in &ready {
             match source {
-                Source::Process(worker) => self.crew.on_exit(*worker, &self.watch),
+                Source::Process(worker) => self.crew.on_exit(*worker, now.mono, &self.watch),
                 Source::Stdout(worker) | Source::Stderr(worker) => {
                     self.more |= self.crew.take_output(*worker, *source, now.mono, &self.watch);
                 }
@@ -323,7 +323,7 @@ impl Daemon {
             }
         }
         if ready.contains(&Source::Runtime) {
-            self.mend_at = self.runtime.on_removal(now.mono);
+            self.mend_at = Some(self.runtime.on_removal(now.mono));
         }
         if self.mend_at.is_some_and(|at| at <= now.mono) {
             self.mend_at = self.runtime.mend(now.mono, &self.access, &mut self.clients);
@@ -331,7 +331,7 @@ impl Daemon {
         self.dropped_at = self.crew.say_dropped(now.mono);
         let settle_due = self.settle_at.is_some_and(|at| at <= now.mono);
         if child_signal || settle_due || self.crew.is_settling() {
-            self.settle_at = self.crew.settle(now.mono, events);
+            self.settle_at = self.crew.settle(now.mono, child_signal, events);
         }
         if ready.contains(&Source::Store) {
             self.storekeeper.wakeup().clear();
@@ -373,7 +373,7 @@ impl Daemon {
             match effect {
                 Effect::Spawn(name) => {
                     let worker = name.generation;
-                    events.push(match self.crew.spawn(name, &self.watch) {
+                    events.push(match self.crew.spawn(name, self.clock.now().mono, &self.watch) {
                         Ok(pid) => Event::Spawned { worker, pid },
                         Err(error) => Event::SpawnFailed { worker, error },
                     });

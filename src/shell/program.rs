@@ -1,9 +1,13 @@
 //! What a worker is started from, and why it could not be.
 
 use super::account::Account;
+use super::endpoints::{self, WorkerPaths};
 use super::exec::Step;
+use super::notify;
+use crate::config::PoolSettings;
 use crate::model::WorkerName;
 use nix::errno::Errno;
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -33,6 +37,50 @@ pub struct Program {
     /// What the kernel sends to the worker when the daemon dies: KILL for a foreign worker, TERM for the
     /// built-in one, which has a command to end first.
     pub death_signal: i32,
+}
+
+impl Program {
+    /// What a worker of this pool is started from: the pool's command, or this very program as the built-in worker.
+    pub(super) fn of_worker(
+        name: &WorkerName,
+        pool: &PoolSettings,
+        paths: &WorkerPaths,
+        nofile: Limit,
+        account: Option<Account>,
+    ) -> Program {
+        let argv = match &pool.command {
+            Some(command) => command.iter().map(OsString::from).collect(),
+            None => vec![OsString::from("/proc/self/exe"), OsString::from(crate::worker::ARGUMENT)],
+        };
+        let is_for_workers =
+            |(name, _): &(OsString, OsString)| !notify::VARIABLES.iter().any(|variable| name == variable);
+        let mut env: BTreeMap<OsString, OsString> = std::env::vars_os().filter(is_for_workers).collect();
+        env.extend(pool.environment.iter().map(|(name, value)| (name.into(), value.into())));
+        let ours = [
+            ("PUSHPULL_JOBS", endpoints::endpoint(&paths.jobs)),
+            ("PUSHPULL_RESULTS", endpoints::endpoint(&paths.results)),
+            ("PUSHPULL_POOL", pool.name.to_string()),
+            ("PUSHPULL_SLOT", name.slot.to_string()),
+        ];
+        env.extend(ours.into_iter().map(|(name, value)| (name.into(), value.into())));
+        Program {
+            name: name.clone(),
+            argv,
+            env: env.into_iter().collect(),
+            directory: pool.directory.clone(),
+            umask: pool.umask,
+            nice: pool.nice,
+            limits: Limits {
+                nofile: Some(pool.limit_nofile.map_or(nofile, Limit::both)),
+                core: pool.limit_core.map(Limit::both),
+                address_space: pool.limit_as.map(Limit::both),
+                nproc: pool.limit_nproc.map(Limit::both),
+            },
+            account,
+            // The built-in worker has a command to end before it leaves.
+            death_signal: if pool.is_builtin() { libc::SIGTERM } else { libc::SIGKILL },
+        }
+    }
 }
 
 /// Resource limits; `None`: the daemon's.

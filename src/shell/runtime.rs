@@ -64,9 +64,9 @@ impl Runtime {
     }
 
     /// Something has been removed. Returns when to look.
-    pub(super) fn on_removal(&mut self, now: Mono) -> Option<Mono> {
+    pub(super) fn on_removal(&mut self, now: Mono) -> Mono {
         while self.removals.read_events().is_ok_and(|events| !events.is_empty()) {}
-        Some(now + SETTLING)
+        now + SETTLING
     }
 
     /// Makes again what has gone. Returns when to look again.

@@ -221,7 +221,7 @@ fn keep(mut store: Box<dyn Store>, orders: &Receiver<Order>, told: &Told) {
                     writes.push((ticket, record));
                 }
                 other @ (Order::Fetch(_) | Order::Rewind(_) | Order::BeginAnew(_) | Order::Query { .. }) => {
-                    others.push(other)
+                    others.push(other);
                 }
             }
             next = if weight < COMMIT_JOBS_MAX { orders.try_recv().ok() } else { None };

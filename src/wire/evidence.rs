@@ -31,6 +31,12 @@ pub fn death(
     Json::from(evidence.to_string())
 }
 
+/// That something survived which should not have, as a JSON object.
+#[must_use]
+pub fn survivor(pid: u32) -> Json {
+    Json::from(json!({ "survivor_pid": pid }).to_string())
+}
+
 /// A crash in one line for people.
 #[must_use]
 pub fn crash_error(exit: Exit, perhaps_out_of_memory: bool) -> String {

@@ -26,8 +26,8 @@ const WORKERS: usize = 4;
 const RESULT_BYTES: usize = 900_000;
 
 /// A small file system, with a file that fills it.
-struct Disk {
-    place: PathBuf,
+pub struct Disk {
+    pub place: PathBuf,
 }
 
 impl Disk {
@@ -69,7 +69,7 @@ fn mount(place: &Path, flags: libc::c_ulong, options: &str) {
 }
 
 /// Runs a test in a thread whose mounts nobody else sees.
-fn with_own_mounts(test: fn()) {
+pub fn with_own_mounts(test: fn()) {
     let thread = std::thread::spawn(move || {
         // SAFETY: plain numbers and a path; only this thread and what it starts are concerned.
         unsafe {
@@ -336,13 +336,13 @@ fn a_disk_that_breaks_its_word_loses_nothing_acknowledged() {
     });
 }
 
-fn mount_image(image: &Path, place: PathBuf) -> Disk {
+pub fn mount_image(image: &Path, place: PathBuf) -> Disk {
     std::fs::create_dir_all(&place).expect("it is ours");
     run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(&place));
     Disk { place }
 }
 
-fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let output = command.output().expect("it can be executed");
     assert!(output.status.success(), "{command:?}: {output:?}");
 }

@@ -35,4 +35,5 @@ mod sharing;
 mod site;
 mod starting;
 mod stopping;
+mod unkillable;
 mod worker;

@@ -185,6 +185,23 @@ impl Worker {
                 let status = wishes["status"].as_i64().and_then(|status| i32::try_from(status).ok());
                 std::process::exit(status.unwrap_or(0));
             }
+            Some("haunt") if order.attempt == 1 => {
+                let (say, file) = (wishes["haunted"].as_str(), wishes["path"].as_str());
+                let words = [
+                    "-c",
+                    r#"echo $$ >"$1"; echo x >>"$2""#,
+                    "sh",
+                    say.expect("a path"),
+                    file.expect("a path"),
+                ];
+                let child = Command::new("sh").args(words).spawn();
+                child.expect("there is a shell").wait().expect("it is ours");
+            }
+            Some("haunt") => self.send(&json!({"type": "result", "id": id, "data": "elsewhere"})),
+            Some("write") => {
+                write_line(wishes["path"].as_str().expect("a path"), "x");
+                self.send(&json!({"type": "result", "id": id, "data": "written"}));
+            }
             Some("hang") => loop {
                 // SAFETY: waits for a signal.
                 unsafe { libc::pause() };

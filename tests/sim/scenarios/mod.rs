@@ -3,6 +3,7 @@
 mod asking;
 mod jobs;
 mod reload;
+mod stuck;
 mod submits;
 mod workers;
 
