@@ -12,7 +12,7 @@ use crate::model::{
     Applied, BatchId, Generation, JobId, Move, Now, PoolName, Record, Standing, State, StoreError, Wall,
 };
 use log::Level;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What follows when a record is durable.
@@ -57,8 +57,13 @@ pub(super) enum Then {
 /// Records that are on their way into the store.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    next: u64,
-    pending: BTreeMap<Ticket, (Arc<Record>, Then)>,
+    /// The last ticket of a question; those of records are counted apart.
+    asked: u64,
+    /// By ticket, the first of them that of `first`. Those that are done with have no entry.
+    pending: VecDeque<Option<(Arc<Record>, Then)>>,
+    first: u64,
+    /// How many entries there are.
+    unwritten: usize,
     /// What these weigh.
     bytes: usize,
     /// Could not be written; tried again in this order.
@@ -73,13 +78,13 @@ pub(super) struct Writes {
 impl Writes {
     /// Whether so much is unwritten that nothing new should be begun.
     pub(super) fn are_full(&self) -> bool {
-        let too_many = self.pending.len() >= UNWRITTEN_RECORDS_MAX || self.bytes >= UNWRITTEN_BYTES_MAX;
+        let too_many = self.unwritten >= UNWRITTEN_RECORDS_MAX || self.bytes >= UNWRITTEN_BYTES_MAX;
         (self.trouble.is_some() && !Mutant::SendUnwritable.is_on()) || too_many
     }
 
     /// Whether the store has still to say what became of some record.
     pub(super) fn are_under_way(&self) -> bool {
-        self.pending.len() > self.failed.len()
+        self.unwritten > self.failed.len()
     }
 
     /// Whether so many bytes are on their way into the store that no more requests should be read. Not while the
@@ -88,19 +93,32 @@ impl Writes {
         self.trouble.is_none() && self.bytes >= UNWRITTEN_BYTES_MAX
     }
 
-    fn put(&mut self, ticket: Ticket, record: Arc<Record>, then: Then) {
+    fn put(&mut self, record: Arc<Record>, then: Then) -> Ticket {
+        let ticket = Ticket(self.first + self.pending.len() as u64);
         self.bytes += payload(&record);
-        self.pending.insert(ticket, (record, then));
+        self.unwritten += 1;
+        self.pending.push_back(Some((record, then)));
+        ticket
     }
 
     fn take(&mut self, ticket: Ticket) -> Option<Then> {
-        let (record, then) = self.pending.remove(&ticket)?;
+        let (record, then) = self.entry(ticket)?.take()?;
         self.bytes -= payload(&record);
+        self.unwritten -= 1;
+        while self.pending.front().is_some_and(Option::is_none) {
+            self.pending.pop_front();
+            self.first += 1;
+        }
         Some(then)
     }
 
+    fn entry(&mut self, ticket: Ticket) -> Option<&mut Option<(Arc<Record>, Then)>> {
+        let place = usize::try_from(ticket.0.checked_sub(self.first)?).ok()?;
+        self.pending.get_mut(place)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.unwritten == 0
     }
 }
 
@@ -111,15 +129,15 @@ impl Engine {
         self.writes.are_choked()
     }
 
+    /// A ticket for a question.
     pub(super) fn next_ticket(&mut self) -> Ticket {
-        self.writes.next += 1;
-        Ticket(self.writes.next)
+        self.writes.asked += 1;
+        Ticket(self.writes.asked)
     }
 
     pub(super) fn write(&mut self, record: Record, then: Then, effects: &mut Effects) {
-        let ticket = self.next_ticket();
         let record = Arc::new(record);
-        self.writes.put(ticket, record.clone(), then);
+        let ticket = self.writes.put(record.clone(), then);
         effects.push(Effect::Write { ticket, record });
     }
 
@@ -294,10 +312,10 @@ impl Engine {
     }
 
     fn on_write_failed(&mut self, now: Now, ticket: Ticket, error: &StoreError, effects: &mut Effects) {
-        let Some((_, then)) = self.writes.pending.get(&ticket) else {
+        let Some((_, then)) = self.writes.entry(ticket).and_then(|entry| entry.clone()) else {
             return;
         };
-        match then.clone() {
+        match then {
             // A submit is refused at once; nothing of it was promised.
             Then::Chunk { key, batch } => {
                 self.writes.take(ticket);
@@ -336,11 +354,11 @@ impl Engine {
 
     pub(super) fn write_again(&mut self, effects: &mut Effects) {
         for ticket in std::mem::take(&mut self.writes.failed) {
-            if let Some((record, _)) = self.writes.pending.get(&ticket) {
-                effects.push(Effect::Write { ticket, record: record.clone() });
+            if let Some((record, _)) = self.writes.entry(ticket).and_then(|entry| entry.clone()) {
+                effects.push(Effect::Write { ticket, record });
             }
         }
-        if self.writes.pending.is_empty() && self.writes.trouble.take().is_some() {
+        if self.writes.is_empty() && self.writes.trouble.take().is_some() {
             // Nothing needs writing: the next submit or fetch will tell whether the store works again.
             effects.log(Level::Info, "trying the store again");
             self.dirty.extend(0..self.pools.len());

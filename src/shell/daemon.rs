@@ -342,9 +342,7 @@ impl Daemon {
             }
             self.answer_logs();
         }
-        while let Some(event) = self.storekeeper.next_event() {
-            events.push(event);
-        }
+        self.storekeeper.take_events(events);
         // What has not been read waits in the clients' own sockets.
         if !self.engine.is_choked() {
             self.more |= self.clients.take(events);
@@ -407,6 +405,7 @@ impl Daemon {
                 Effect::Exit(status) => self.exit = Some(status),
             }
         }
+        self.storekeeper.flush();
         // Nobody has pushed anything meanwhile; this is for the room that it has.
         self.effects = effects;
     }

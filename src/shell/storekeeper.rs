@@ -13,6 +13,7 @@ use super::wakeup::Wakeup;
 use crate::engine::{Event, Ticket};
 use crate::model::{Job, PoolName};
 use crate::store::{Applied, Fetch, Query, Reader, Record, Store, StoreError};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,12 +34,14 @@ enum Order {
 
 /// The loop's side of the storekeeper.
 pub struct Storekeeper {
-    orders: Option<Sender<Order>>,
+    orders: Option<Sender<Vec<Order>>>,
+    /// Orders of this turn, which go out together.
+    batch: Vec<Order>,
     questions: Option<Sender<(Ticket, Query)>>,
     audits: Option<Sender<Ticket>>,
     /// An audit that is under way is not waited for at the end.
     stop_audit: Arc<AtomicBool>,
-    events: Receiver<Event>,
+    events: Receiver<Vec<Event>>,
     wakeup: Arc<Wakeup>,
     reader: Option<JoinHandle<()>>,
     auditor: Option<JoinHandle<()>>,
@@ -61,8 +64,8 @@ impl Storekeeper {
             None => (None, None),
             Some(reader) => {
                 let (question_sender, questions) = channel();
-                let told = Told { events: event_sender.clone(), wakeup: wakeup.clone() };
-                let thread = spawn("reader", move || answer(reader, &questions, &told))?;
+                let told = Told::new(event_sender.clone(), wakeup.clone());
+                let thread = spawn("reader", move || answer(reader, &questions, told))?;
                 (Some(question_sender), Some(thread))
             }
         };
@@ -70,35 +73,46 @@ impl Storekeeper {
             None => (None, None),
             Some(auditor) => {
                 let (audit_sender, audits) = channel();
-                let told = Told { events: event_sender.clone(), wakeup: wakeup.clone() };
-                let thread = spawn("auditor", move || audit(auditor, &audits, &told))?;
+                let told = Told::new(event_sender.clone(), wakeup.clone());
+                let thread = spawn("auditor", move || audit(auditor, &audits, told))?;
                 (Some(audit_sender), Some(thread))
             }
         };
-        let told = Told { events: event_sender, wakeup: wakeup.clone() };
-        let keeper = Some(spawn("storekeeper", move || keep(store, &orders, &told))?);
+        let told = Told::new(event_sender, wakeup.clone());
+        let keeper = Some(spawn("storekeeper", move || keep(store, &orders, told))?);
         let orders = Some(order_sender);
-        Ok(Storekeeper { orders, questions, audits, stop_audit, events, wakeup, reader, auditor, keeper })
+        Ok(Storekeeper {
+            orders,
+            batch: Vec::new(),
+            questions,
+            audits,
+            stop_audit,
+            events,
+            wakeup,
+            reader,
+            auditor,
+            keeper,
+        })
     }
 
-    pub fn write(&self, ticket: Ticket, record: Arc<Record>) {
+    pub fn write(&mut self, ticket: Ticket, record: Arc<Record>) {
         self.order(Order::Write { ticket, record });
     }
 
-    pub fn fetch(&self, fetch: Fetch) {
+    pub fn fetch(&mut self, fetch: Fetch) {
         self.order(Order::Fetch(fetch));
     }
 
-    pub fn rewind(&self, jobs: Vec<Arc<Job>>) {
+    pub fn rewind(&mut self, jobs: Vec<Arc<Job>>) {
         self.order(Order::Rewind(jobs));
     }
 
-    pub fn begin_anew(&self, pool: PoolName) {
+    pub fn begin_anew(&mut self, pool: PoolName) {
         self.order(Order::BeginAnew(pool));
     }
 
     /// Asks the store: in order with writes, or whoever is free.
-    pub fn query(&self, ticket: Ticket, query: Query, ordered: bool) {
+    pub fn query(&mut self, ticket: Ticket, query: Query, ordered: bool) {
         if let (Some(audits), Query::Audit, false) = (&self.audits, &query, ordered) {
             // It fails if the auditor has died, which `has_died` tells.
             let _ = audits.send(ticket);
@@ -113,10 +127,20 @@ impl Storekeeper {
         }
     }
 
-    fn order(&self, order: Order) {
-        let orders = self.orders.as_ref().expect("nothing is ordered after the end");
-        // It fails if the storekeeper has died, which `has_died` tells.
-        let _ = orders.send(order);
+    fn order(&mut self, order: Order) {
+        self.batch.push(order);
+    }
+
+    /// Hands over what was ordered since the last time.
+    ///
+    /// # Panics
+    /// After [`Storekeeper::stop`].
+    pub fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            let orders = self.orders.as_ref().expect("nothing is ordered after the end");
+            // It fails if the storekeeper has died, which `has_died` tells.
+            let _ = orders.send(std::mem::take(&mut self.batch));
+        }
     }
 
     /// Readable when something was done.
@@ -124,9 +148,11 @@ impl Storekeeper {
         &self.wakeup
     }
 
-    /// The next thing that was done, if any.
-    pub fn next_event(&self) -> Option<Event> {
-        self.events.try_recv().ok()
+    /// Takes what was done.
+    pub fn take_events(&self, events: &mut Vec<Event>) {
+        for told in self.events.try_iter() {
+            events.extend(told);
+        }
     }
 
     /// Ends the threads when they have done all that was ordered, and closes the store.
@@ -161,31 +187,37 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
-/// Where events go.
+/// Where events go, those of one piece of work together.
 struct Told {
-    events: Sender<Event>,
+    gathered: Vec<Event>,
+    events: Sender<Vec<Event>>,
     wakeup: Arc<Wakeup>,
 }
 
 impl Told {
-    /// The loop may have left already; then nobody wants to know.
-    fn tell(&self, event: Event) {
-        let _ = self.events.send(event);
+    fn new(events: Sender<Vec<Event>>, wakeup: Arc<Wakeup>) -> Told {
+        Told { gathered: Vec::new(), events, wakeup }
     }
 
-    fn wake(&self) {
+    fn tell(&mut self, event: Event) {
+        self.gathered.push(event);
+    }
+
+    /// The loop may have left already; then nobody wants to know.
+    fn wake(&mut self) {
+        let _ = self.events.send(std::mem::take(&mut self.gathered));
         self.wakeup.raise();
     }
 }
 
-fn answer(mut reader: Box<dyn Reader>, questions: &Receiver<(Ticket, Query)>, told: &Told) {
+fn answer(mut reader: Box<dyn Reader>, questions: &Receiver<(Ticket, Query)>, mut told: Told) {
     while let Ok((ticket, query)) = questions.recv() {
         told.tell(Event::Answered { ticket, result: reader.query(&query) });
         told.wake();
     }
 }
 
-fn audit(mut auditor: Box<dyn Reader>, audits: &Receiver<Ticket>, told: &Told) {
+fn audit(mut auditor: Box<dyn Reader>, audits: &Receiver<Ticket>, mut told: Told) {
     while let Ok(first) = audits.recv() {
         let mut tickets = vec![first];
         tickets.extend(audits.try_iter());
@@ -197,42 +229,56 @@ fn audit(mut auditor: Box<dyn Reader>, audits: &Receiver<Ticket>, told: &Told) {
     }
 }
 
-fn keep(mut store: Box<dyn Store>, orders: &Receiver<Order>, told: &Told) {
+fn keep(mut store: Box<dyn Store>, orders: &Receiver<Vec<Order>>, mut told: Told) {
+    let mut waiting: VecDeque<Order> = VecDeque::new();
     loop {
-        let first = match orders.try_recv() {
-            Ok(order) => order,
-            Err(TryRecvError::Disconnected) => return,
-            Err(TryRecvError::Empty) => {
-                store.idle();
-                match orders.recv() {
-                    Ok(order) => order,
-                    Err(_) => return,
+        if waiting.is_empty() {
+            match orders.try_recv() {
+                Ok(batch) => waiting.extend(batch),
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => {
+                    store.idle();
+                    match orders.recv() {
+                        Ok(batch) => waiting.extend(batch),
+                        Err(_) => return,
+                    }
                 }
             }
-        };
-        let mut writes = Vec::new();
-        let mut others = Vec::new();
-        let mut weight = 0;
-        let mut next = Some(first);
-        while let Some(order) = next {
-            match order {
-                Order::Write { ticket, record } => {
-                    weight += jobs_in(&record);
-                    writes.push((ticket, record));
-                }
-                other @ (Order::Fetch(_) | Order::Rewind(_) | Order::BeginAnew(_) | Order::Query { .. }) => {
-                    others.push(other);
-                }
-            }
-            next = if weight < COMMIT_JOBS_MAX { orders.try_recv().ok() } else { None };
         }
+        let (writes, others) = next_group(&mut waiting, orders);
         // Whatever was asked between two writes may be answered after both: it is told after both as well.
-        commit(store.as_mut(), writes, told);
+        commit(store.as_mut(), writes, &mut told);
         for order in others {
-            serve(store.as_mut(), order, told);
+            serve(store.as_mut(), order, &mut told);
         }
         told.wake();
     }
+}
+
+/// Takes what is committed together, and what is done after it.
+fn next_group(
+    waiting: &mut VecDeque<Order>,
+    orders: &Receiver<Vec<Order>>,
+) -> (Vec<(Ticket, Arc<Record>)>, Vec<Order>) {
+    let mut writes = Vec::new();
+    let mut others = Vec::new();
+    let mut weight = 0;
+    while weight < COMMIT_JOBS_MAX {
+        if waiting.is_empty() {
+            waiting.extend(orders.try_iter().flatten());
+        }
+        match waiting.pop_front() {
+            Some(Order::Write { ticket, record }) => {
+                weight += jobs_in(&record);
+                writes.push((ticket, record));
+            }
+            Some(
+                other @ (Order::Fetch(_) | Order::Rewind(_) | Order::BeginAnew(_) | Order::Query { .. }),
+            ) => others.push(other),
+            None => break,
+        }
+    }
+    (writes, others)
 }
 
 /// Jobs that a record writes, roughly what it costs.
@@ -251,7 +297,7 @@ fn jobs_in(record: &Record) -> usize {
     }
 }
 
-fn commit(store: &mut dyn Store, writes: Vec<(Ticket, Arc<Record>)>, told: &Told) {
+fn commit(store: &mut dyn Store, writes: Vec<(Ticket, Arc<Record>)>, told: &mut Told) {
     if writes.is_empty() {
         return;
     }
@@ -314,7 +360,7 @@ fn share_out(records: &[Arc<Record>], applied: Applied) -> Vec<Applied> {
     shares
 }
 
-fn serve(store: &mut dyn Store, order: Order, told: &Told) {
+fn serve(store: &mut dyn Store, order: Order, told: &mut Told) {
     match order {
         Order::Fetch(fetch) => {
             let pool: PoolName = fetch.pool.clone();
